@@ -1,0 +1,634 @@
+//! What a slot holds, and its frame: the only code that knows the bytes.
+//!
+//! A plain integer is kept as its ASCII digits, so that a server's own counting works on it and
+//! other languages read it. All else is a frame:
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 1 | format, `0xFB` |
+//! | 1 | body: 0 none, 1 integer, 2 bytes |
+//! | 1 | codec of the body |
+//! | 8 | incarnation of the server that took the write |
+//! | 8 | stamp |
+//! | 1 + 8 | state, and the moment until which it holds |
+//! | 8 | fresh until |
+//! | 8 | stale until |
+//! | 4 | length of what follows before the body |
+//! | … | era, tags with their numbers, whole key of a hashed name, decoded size |
+//! | rest | the body |
+//!
+//! Numbers are big-endian. Stamp to "stale until" lie together, so that a lease is put into a
+//! slot without sending the value again.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::{Clock, Key, Moment};
+
+/// The first byte of a frame: no digit, no sign, no start of JSON or of a Python pickle.
+pub const FORMAT: u8 = 0xFB;
+/// The length of a frame's fixed part.
+pub const HEADER: usize = 48;
+/// The largest decoded body that is read back; a frame that states more is unreadable.
+pub const MAX_DECODED: u64 = 64 * 1024 * 1024;
+
+const BODY_NONE: u8 = 0;
+const BODY_INTEGER: u8 = 1;
+const BODY_BYTES: u8 = 2;
+
+/// Tells one write of a slot from every other: random, drawn by the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Stamp(u64);
+
+impl Stamp {
+    /// The stamp of every plain integer, which has no room for one.
+    pub const PLAIN: Self = Self(0);
+
+    /// A stamp that nobody else has.
+    pub fn draw(clock: &Clock) -> Self {
+        Self(clock.random().max(1))
+    }
+
+    /// The stamp as a number, for a store that writes it down.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The stamp whose [`number`](Self::number) this is.
+    pub const fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// What is going on in a slot besides its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum State {
+    /// Nothing.
+    #[default]
+    Idle,
+    /// Somebody is loading and holds the lease; the stamp is their mark.
+    Loading,
+    /// The last load failed; nobody tries again for a moment.
+    Failed,
+    /// The last load gave what is not kept; callers need not queue for a moment.
+    Pass,
+}
+
+impl State {
+    /// The state as a byte, for a store that writes it down.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Idle => 0,
+            Self::Loading => 1,
+            Self::Failed => 2,
+            Self::Pass => 3,
+        }
+    }
+
+    const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Idle,
+            1 => Self::Loading,
+            2 => Self::Failed,
+            3 => Self::Pass,
+            _ => return None,
+        })
+    }
+}
+
+/// What is put into a slot without touching its value: a lease, or a short marker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The slot's stamp from now on.
+    pub stamp: Stamp,
+    /// What is going on.
+    pub state: State,
+    /// Until when; a state whose moment has passed is none.
+    pub until: Moment,
+}
+
+/// A body: an integer that can be counted up, or bytes of some codec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// An integer.
+    Integer(i64),
+    /// Encoded bytes.
+    Bytes(Bytes),
+}
+
+impl Value {
+    /// The room it takes, in bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Integer(_) => 8,
+            Self::Bytes(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether it takes no room.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A name that many entries can share, to invalidate them at once.
+pub type Tag = Arc<str>;
+
+/// The tags of an entry, each with the number that the entry is good from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tagged {
+    /// The era in which the numbers were given.
+    pub era: u64,
+    /// Each tag with its number.
+    pub good_from: Vec<(Tag, u64)>,
+}
+
+/// What a slot holds.
+///
+/// A store keeps it whole and judges only what the contract asks of it; whether the tags have
+/// moved is judged above.
+///
+/// ```
+/// use larder::{Clock, Entry, Moment, Value};
+/// use std::time::Duration;
+///
+/// let clock = Clock::manual();
+/// let entry = Entry::new(&clock, Value::Bytes("page".into()))
+///     .fresh_until(clock.now().plus(Duration::from_secs(1)));
+/// assert!(entry.is_live(clock.now()));
+/// clock.advance(Duration::from_secs(1));
+/// assert!(!entry.is_live(clock.now()));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The body; none in a slot that holds only a lease or a marker, or bytes that cannot be read.
+    pub value: Option<Value>,
+    /// Which codec wrote the body.
+    pub codec: u8,
+    /// Whether something was there that could not be read.
+    pub unreadable: bool,
+    /// Tells this write from every other.
+    pub stamp: Stamp,
+    /// What is going on besides.
+    pub state: State,
+    /// Until when that holds.
+    pub state_until: Moment,
+    /// The end of the TTL. A plain integer read from a server does not know it: ask for its head.
+    pub fresh_until: Moment,
+    /// The end of the grace, in which the engine may still serve the value.
+    pub stale_until: Moment,
+    /// The tags, if there are any.
+    pub tags: Option<Arc<Tagged>>,
+    /// Room for the decoded value, in a store that keeps it.
+    pub(crate) decoded: Option<Decoded>,
+}
+
+/// The decoded value beside its bytes, filled by the first who decodes them. Never compared.
+#[derive(Clone, Default)]
+pub(crate) struct Decoded(Arc<OnceLock<Arc<dyn Any + Send + Sync>>>);
+
+impl Decoded {
+    /// The decoded value, if it is there and of this type.
+    pub(crate) fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        Arc::clone(self.0.get()?).downcast().ok()
+    }
+
+    /// Keeps `value` unless another is kept already.
+    pub(crate) fn fill<T: Send + Sync + 'static>(&self, value: &Arc<T>) {
+        let _ = self.0.set(Arc::clone(value) as _);
+    }
+}
+
+impl PartialEq for Decoded {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Decoded {}
+
+impl fmt::Debug for Decoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Decoded(filled: {})", self.0.get().is_some())
+    }
+}
+
+impl Entry {
+    /// An entry that never expires, with a stamp of its own.
+    pub fn new(clock: &Clock, value: Value) -> Self {
+        Self {
+            value: Some(value),
+            codec: 0,
+            unreadable: false,
+            stamp: Stamp::draw(clock),
+            state: State::Idle,
+            state_until: Moment::START,
+            fresh_until: Moment::NEVER,
+            stale_until: Moment::NEVER,
+            tags: None,
+            decoded: None,
+        }
+    }
+
+    /// A slot that holds only `mark`.
+    pub fn bare(mark: Mark) -> Self {
+        Self {
+            value: None,
+            codec: 0,
+            unreadable: false,
+            stamp: mark.stamp,
+            state: mark.state,
+            state_until: mark.until,
+            fresh_until: Moment::START,
+            stale_until: Moment::START,
+            tags: None,
+            decoded: None,
+        }
+    }
+
+    /// A plain integer, as a server keeps it.
+    pub fn plain(number: i64) -> Self {
+        Self {
+            value: Some(Value::Integer(number)),
+            codec: 0,
+            unreadable: false,
+            stamp: Stamp::PLAIN,
+            state: State::Idle,
+            state_until: Moment::START,
+            fresh_until: Moment::NEVER,
+            stale_until: Moment::NEVER,
+            tags: None,
+            decoded: None,
+        }
+    }
+
+    /// Sets the end of the TTL, without grace.
+    #[must_use]
+    pub fn fresh_until(mut self, moment: Moment) -> Self {
+        self.fresh_until = moment;
+        self.stale_until = moment;
+        self
+    }
+
+    /// Lets the engine serve the value for `grace` after its TTL.
+    #[must_use]
+    pub fn with_grace(mut self, grace: std::time::Duration) -> Self {
+        self.stale_until = self.fresh_until.plus(grace);
+        self
+    }
+
+    /// Adds tags.
+    #[must_use]
+    pub fn with_tags(mut self, tags: Tagged) -> Self {
+        self.tags = (!tags.good_from.is_empty()).then(|| Arc::new(tags));
+        self
+    }
+
+    /// Whether the verbs see a value here at `now`.
+    pub fn is_live(&self, now: Moment) -> bool {
+        self.value.is_some() && self.fresh_until > now
+    }
+
+    /// Whether the engine may look at the value at `now`: it is live, or within its grace.
+    pub fn is_within_grace(&self, now: Moment) -> bool {
+        self.value.is_some() && self.stale_until > now
+    }
+
+    /// What is going on at `now`.
+    pub fn state_at(&self, now: Moment) -> State {
+        if self.state_until > now {
+            self.state
+        } else {
+            State::Idle
+        }
+    }
+
+    /// Whether this is kept as bare digits: an integer without tags, grace or state.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.value, Some(Value::Integer(_)))
+            && self.tags.is_none()
+            && self.stale_until == self.fresh_until
+            && self.state == State::Idle
+    }
+
+    /// The moment after which nothing in the slot matters.
+    pub fn gone_after(&self) -> Moment {
+        let value = if self.value.is_some() {
+            self.stale_until
+        } else {
+            Moment::START
+        };
+        value.max(self.state_until)
+    }
+
+    /// This entry with `mark` put into it.
+    #[must_use]
+    pub fn marked(mut self, mark: Mark) -> Self {
+        self.stamp = mark.stamp;
+        self.state = mark.state;
+        self.state_until = mark.until;
+        self
+    }
+
+    /// All but the value.
+    pub fn head(&self) -> Head {
+        Head {
+            fresh_until: self.fresh_until,
+            tags: self.tags.clone(),
+        }
+    }
+
+    /// The bytes to keep under `key` on the server that is now in its `incarnation`.
+    pub fn to_frame(&self, key: &Key, incarnation: u64) -> Bytes {
+        if let (true, Some(Value::Integer(number))) = (self.is_plain(), &self.value) {
+            return Bytes::from(number.to_string());
+        }
+        let body = self.value.as_ref().map_or(0, Value::len);
+        let mut frame = BytesMut::with_capacity(HEADER + 64 + key.whole().len() + body);
+        frame.put_u8(FORMAT);
+        frame.put_u8(match self.value {
+            None => BODY_NONE,
+            Some(Value::Integer(_)) => BODY_INTEGER,
+            Some(Value::Bytes(_)) => BODY_BYTES,
+        });
+        frame.put_u8(self.codec);
+        frame.put_u64(incarnation);
+        frame.put_u64(self.stamp.0);
+        frame.put_u8(self.state.number());
+        frame.put_u64(self.state_until.as_millis());
+        frame.put_u64(self.fresh_until.as_millis());
+        frame.put_u64(self.stale_until.as_millis());
+        frame.put_u32(0);
+        self.put_meta(key, &mut frame);
+        let meta = u32::try_from(frame.len() - HEADER).expect("tags and a key are below 4 GiB");
+        frame[HEADER - 4..HEADER].copy_from_slice(&meta.to_be_bytes());
+        match &self.value {
+            None => {}
+            Some(Value::Integer(number)) => frame.put_slice(number.to_string().as_bytes()),
+            Some(Value::Bytes(bytes)) => frame.put_slice(bytes),
+        }
+        frame.freeze()
+    }
+
+    fn put_meta(&self, key: &Key, frame: &mut BytesMut) {
+        let tags = self.tags.as_deref();
+        frame.put_u64(tags.map_or(0, |tags| tags.era));
+        let tags = tags.map_or(&[][..], |tags| &tags.good_from);
+        frame.put_u32(u32::try_from(tags.len()).expect("fewer than 2^32 tags"));
+        for (tag, number) in tags {
+            put_text(frame, tag);
+            frame.put_u64(*number);
+        }
+        put_text(frame, if key.is_hashed() { key.whole() } else { "" });
+        frame.put_u64(self.value.as_ref().map_or(0, Value::len) as u64);
+    }
+
+    /// Reads back what [`to_frame`](Self::to_frame) wrote.
+    ///
+    /// `None` where the slot counts as empty: the bytes are foreign or belong to another
+    /// incarnation of the server. A frame of ours whose inside is broken, or that holds another
+    /// key's entry, gives an entry without value, marked [`unreadable`](Self::unreadable), so that
+    /// it can be written over.
+    pub fn from_frame(frame: &Bytes, key: &Key, incarnation: u64) -> Option<Self> {
+        if let Some(number) = plain_integer(frame) {
+            return Some(Self::plain(number));
+        }
+        let mut header = Reader(frame);
+        if header.u8()? != FORMAT {
+            return None;
+        }
+        let (body, codec) = (header.u8()?, header.u8()?);
+        if header.u64()? != incarnation {
+            return None;
+        }
+        let mut entry = Self::bare(Mark {
+            stamp: Stamp(header.u64()?),
+            state: State::from_number(header.u8()?)?,
+            until: Moment::from_millis(header.u64()?),
+        });
+        entry.codec = codec;
+        let fresh_until = Moment::from_millis(header.u64()?);
+        let stale_until = Moment::from_millis(header.u64()?);
+        let meta = header.u32()? as usize;
+        if body == BODY_NONE {
+            return Some(entry);
+        }
+        match read_body(frame, key, body, meta) {
+            Some((value, tags)) => {
+                entry.value = Some(value);
+                entry.tags = tags;
+                entry.fresh_until = fresh_until;
+                entry.stale_until = stale_until;
+            }
+            None => entry.unreadable = true,
+        }
+        Some(entry)
+    }
+}
+
+/// All of an entry but its value: what a verb needs to know that does not read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The end of the TTL.
+    pub fresh_until: Moment,
+    /// The tags, if there are any.
+    pub tags: Option<Arc<Tagged>>,
+}
+
+impl Head {
+    /// Reads the start of a frame, up to its body, of a live entry.
+    pub fn from_frame(frame: &[u8], key: &Key) -> Option<Self> {
+        let fresh_until = Moment::from_millis(Reader(frame.get(28..HEADER)?).u64()?);
+        let (tags, _) = read_meta(frame.get(HEADER..)?, key)?;
+        Some(Self { fresh_until, tags })
+    }
+}
+
+fn plain_integer(bytes: &[u8]) -> Option<i64> {
+    let first = bytes.first()?;
+    if !first.is_ascii_digit() && *first != b'-' {
+        return None;
+    }
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+fn put_text(frame: &mut BytesMut, text: &str) {
+    frame.put_u32(u32::try_from(text.len()).expect("a key or a tag is below 4 GiB"));
+    frame.put_slice(text.as_bytes());
+}
+
+fn read_body(
+    frame: &Bytes,
+    key: &Key,
+    body: u8,
+    meta: usize,
+) -> Option<(Value, Option<Arc<Tagged>>)> {
+    let start = HEADER.checked_add(meta)?;
+    let (tags, decoded) = read_meta(frame.get(HEADER..start)?, key)?;
+    if decoded > MAX_DECODED {
+        return None;
+    }
+    let bytes = frame.slice(start..);
+    let value = match body {
+        BODY_INTEGER => Value::Integer(plain_integer(&bytes)?),
+        BODY_BYTES if bytes.len() as u64 == decoded => Value::Bytes(bytes),
+        _ => return None,
+    };
+    Some((value, tags))
+}
+
+/// The tags and the decoded size, if this is the entry of `key`.
+fn read_meta(meta: &[u8], key: &Key) -> Option<(Option<Arc<Tagged>>, u64)> {
+    let mut meta = Reader(meta);
+    let era = meta.u64()?;
+    let count = meta.u32()? as usize;
+    // Not reserved from the stated count: bytes that lie must not ask for the memory.
+    let mut good_from = Vec::new();
+    for _ in 0..count {
+        let tag = meta.text()?;
+        good_from.push((Tag::from(tag), meta.u64()?));
+    }
+    let whole = meta.text()?;
+    if key.is_hashed() && whole != key.whole() {
+        return None;
+    }
+    let tags = (count > 0).then(|| Arc::new(Tagged { era, good_from }));
+    Some((tags, meta.u64()?))
+}
+
+/// Takes numbers and texts off the front; `None` where there is too little left.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.take(1).map(|bytes| bytes[0])
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take(4)?.try_into().ok().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take(8)?.try_into().ok().map(u64::from_be_bytes)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let length = self.u32()? as usize;
+        std::str::from_utf8(self.take(length)?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn tagged() -> Entry {
+        let clock = Clock::manual();
+        Entry::new(&clock, Value::Bytes(Bytes::from_static(b"a page")))
+            .fresh_until(clock.now().plus(Duration::from_millis(1500)))
+            .with_grace(Duration::from_secs(9))
+            .with_tags(Tagged {
+                era: 7,
+                good_from: vec![("object:5".into(), 3)],
+            })
+    }
+
+    #[test]
+    fn what_is_framed_is_read_back() {
+        for key in [Key::new(":1:k"), Key::new(":1:a b")] {
+            let entry = tagged();
+
+            let frame = entry.to_frame(&key, 42);
+
+            assert_eq!(Entry::from_frame(&frame, &key, 42), Some(entry.clone()));
+            assert_eq!(Head::from_frame(&frame, &key), Some(entry.head()));
+        }
+    }
+
+    #[test]
+    fn a_plain_integer_is_its_digits() {
+        let key = Key::new(":1:n");
+        let clock = Clock::manual();
+
+        for number in [0, 5, -5, i64::MAX, i64::MIN] {
+            let frame = Entry::new(&clock, Value::Integer(number)).to_frame(&key, 1);
+            assert_eq!(frame, number.to_string());
+            assert_eq!(
+                Entry::from_frame(&frame, &key, 1),
+                Some(Entry::plain(number))
+            );
+        }
+    }
+
+    #[test]
+    fn a_frame_of_another_incarnation_is_nothing() {
+        let key = Key::new(":1:k");
+
+        assert_eq!(
+            Entry::from_frame(&tagged().to_frame(&key, 1), &key, 2),
+            None
+        );
+    }
+
+    #[test]
+    fn foreign_bytes_are_nothing() {
+        let key = Key::new(":1:k");
+
+        for bytes in [
+            &b""[..],
+            b"\x80\x05pickle",
+            b"{\"json\":1}",
+            b"12abc",
+            b" 12",
+            b"-",
+            &[0xfb],
+        ] {
+            assert_eq!(
+                Entry::from_frame(&Bytes::from(bytes), &key, 1),
+                None,
+                "{bytes:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn another_keys_entry_in_a_hashed_slot_is_unreadable() {
+        let frame = tagged().to_frame(&Key::new(":1:a b"), 1);
+
+        let read =
+            Entry::from_frame(&frame, &Key::new(":1:other key"), 1).expect("a frame of ours");
+
+        assert!(read.unreadable && read.value.is_none());
+    }
+
+    #[test]
+    fn no_cut_and_no_flipped_bit_makes_a_frame_panic_or_lie_about_its_length() {
+        let key = Key::new(":1:a b");
+        let frame = tagged().to_frame(&key, 42);
+
+        for end in 0..frame.len() {
+            let read = Entry::from_frame(&frame.slice(..end), &key, 42);
+            assert!(
+                read.is_none_or(|entry| entry.value.is_none()),
+                "cut at {end}"
+            );
+        }
+        for bit in 0..frame.len() * 8 {
+            let mut flipped = frame.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let _ = Entry::from_frame(&flipped.into(), &key, 42);
+        }
+    }
+}

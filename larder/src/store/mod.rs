@@ -1,0 +1,188 @@
+//! Where entries are kept.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `memory.rs` | in this process, bounded by bytes and entries |
+//! | `redis.rs` | a Redis or Valkey server |
+//! | `null.rs` | nowhere: for development and for turning a cache off |
+
+#[cfg(feature = "memory")]
+mod memory;
+mod null;
+mod numbers;
+
+use std::fmt::{Debug, Display};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::entry::{Entry, Head, Mark, Stamp, Tag};
+use crate::{Clock, Key, Moment, Result};
+#[cfg(feature = "memory")]
+pub use memory::{Memory, MemoryBuilder};
+pub use null::Null;
+pub use numbers::Numbers;
+#[cfg(any(feature = "memory", feature = "simulation"))]
+pub(crate) use numbers::Spaces;
+
+/// When [`Store::put`] may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Always.
+    Always,
+    /// Only where no verb sees a value.
+    IfAbsent,
+    /// Only where a verb sees a value.
+    IfPresent,
+    /// Only if the slot still has this stamp.
+    IfStamp(Stamp),
+}
+
+/// Which tags to read along with entries.
+#[derive(Debug, Clone, Copy)]
+pub struct Tags<'a> {
+    /// The tag space, one set of numbers shared by caches that invalidate together.
+    pub space: &'a str,
+    /// The tags whose numbers are wanted; none still gives counter, floor and era.
+    pub names: &'a [Tag],
+}
+
+/// What [`Store::get`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What each slot holds, in the order asked.
+    pub entries: Vec<Option<Entry>>,
+    /// The numbers, if they were asked for; read after the entries, never before.
+    pub numbers: Option<Numbers>,
+}
+
+/// The answer of [`Store::add_to`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sum {
+    /// The new value.
+    Is(i64),
+    /// No verb sees a value there.
+    NoSuchKey,
+    /// There is a value, but not a plain integer: change it by compare-and-set, or refuse.
+    NotPlain,
+    /// The result does not fit 64 bits; nothing was changed.
+    Overflow,
+}
+
+/// A place that keeps entries by key: bytes in, bytes out.
+///
+/// Prefixes, versions, default TTLs, typed values, loads and scopes live above. The crate's
+/// `conformance` module holds every clause of this contract as a test; run it over your own store.
+///
+/// *For implementers.* Each method is one atomic act per key of the engine underneath, and a batch
+/// is one round trip per server. A caller may drop any future at any time. `get` returns what the
+/// slot physically holds; to every other method a slot without a value, or whose value is past its
+/// TTL, is empty, except to [`mark`](Self::mark) and [`When::IfStamp`], which compare stamps. Every
+/// write gives the slot the stamp it carries, or a new one. Nothing may wait without a time limit.
+///
+/// *For callers.* An error says that the act may or may not have happened, unless its kind is
+/// `Invalid`, `TooLarge` or `Unsupported`: then nothing happened.
+///
+/// *For wrappers.* There are no default methods: forward every one, `get_now` included.
+#[async_trait]
+pub trait Store: Debug + Display + Send + Sync + 'static {
+    /// The clock by which this store judges TTLs; the cache above uses the same.
+    fn clock(&self) -> &Clock;
+
+    /// What the slot holds, if that can be told without waiting; else `None`.
+    ///
+    /// May leave out the state of a slot whose value is live.
+    fn get_now(&self, key: &Key) -> Option<Option<Entry>>;
+
+    /// What the slots hold, and the numbers of `tags`.
+    async fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<Found>;
+
+    /// The heads of the live entries at `keys`; nothing is changed.
+    async fn heads(&self, keys: &[Key]) -> Result<Vec<Option<Head>>>;
+
+    /// Writes `entry`, replacing value, lease and marker; says whether it was written.
+    ///
+    /// `Ok(false)` under [`When::Always`] does not occur; an entry that the store cannot hold is
+    /// an error of kind `TooLarge`, and what was there before is gone.
+    async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<bool>;
+
+    /// Writes all `entries`; returns the positions of those that were not stored.
+    async fn put_many(&self, entries: Vec<(Key, Entry)>) -> Result<Vec<usize>>;
+
+    /// Puts `mark` into the slot, leaving its value, if the slot's stamp is `seen` (`None`: the slot
+    /// is empty, even of a lease). Marks, renews or ends a lease; says whether it did.
+    async fn mark(&self, key: &Key, seen: Option<Stamp>, mark: Mark) -> Result<bool>;
+
+    /// Moves the end of a live entry's TTL to `fresh_until`, its grace along with it; returns the
+    /// head it had.
+    async fn touch(&self, key: &Key, fresh_until: Moment) -> Result<Option<Head>>;
+
+    /// Adds to a live plain integer, keeping its TTL.
+    async fn add_to(&self, key: &Key, delta: i64) -> Result<Sum>;
+
+    /// Takes the next number of the space and raises every tag to it; returns it.
+    ///
+    /// One act: nobody sees some of the tags raised. With no tags it still takes a number.
+    async fn raise(&self, tags: Tags<'_>) -> Result<u64>;
+
+    /// Removes what is in the slots, leases and markers too; returns the heads of what was live.
+    async fn delete(&self, keys: &[Key]) -> Result<Vec<Option<Head>>>;
+
+    /// Raises the floor of the tag space `space`, then removes every slot whose name starts with
+    /// `scope`, leases included. The numbers of the space stay.
+    async fn clear(&self, scope: &str, space: &str) -> Result<()>;
+
+    /// Lets go of connections and finishes what is under way.
+    async fn close(&self) -> Result<()>;
+}
+
+macro_rules! forward_to_inner {
+    ($pointer:ty) => {
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<S: Store + ?Sized> Store for $pointer {
+            fn clock(&self) -> &Clock {
+                (**self).clock()
+            }
+            fn get_now(&self, key: &Key) -> Option<Option<Entry>> {
+                (**self).get_now(key)
+            }
+            async fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<Found> {
+                (**self).get(keys, tags).await
+            }
+            async fn heads(&self, keys: &[Key]) -> Result<Vec<Option<Head>>> {
+                (**self).heads(keys).await
+            }
+            async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<bool> {
+                (**self).put(key, entry, when).await
+            }
+            async fn put_many(&self, entries: Vec<(Key, Entry)>) -> Result<Vec<usize>> {
+                (**self).put_many(entries).await
+            }
+            async fn mark(&self, key: &Key, seen: Option<Stamp>, mark: Mark) -> Result<bool> {
+                (**self).mark(key, seen, mark).await
+            }
+            async fn touch(&self, key: &Key, fresh_until: Moment) -> Result<Option<Head>> {
+                (**self).touch(key, fresh_until).await
+            }
+            async fn add_to(&self, key: &Key, delta: i64) -> Result<Sum> {
+                (**self).add_to(key, delta).await
+            }
+            async fn raise(&self, tags: Tags<'_>) -> Result<u64> {
+                (**self).raise(tags).await
+            }
+            async fn delete(&self, keys: &[Key]) -> Result<Vec<Option<Head>>> {
+                (**self).delete(keys).await
+            }
+            async fn clear(&self, scope: &str, space: &str) -> Result<()> {
+                (**self).clear(scope, space).await
+            }
+            async fn close(&self) -> Result<()> {
+                (**self).close().await
+            }
+        }
+    };
+}
+
+forward_to_inner!(Arc<S>);
+forward_to_inner!(Box<S>);

@@ -1,0 +1,180 @@
+//! The numbers of tags: when each was last invalidated, counted, never timed.
+
+use crate::entry::{Tag, Tagged};
+
+/// The numbers of a tag space at one moment.
+///
+/// ```
+/// use larder::store::Numbers;
+/// use larder::Tagged;
+///
+/// let numbers = Numbers { era: 9, seq: 5, floor: 0, of: vec![Some(5)] };
+/// let names = ["object:5".into()];
+/// let old = Tagged { era: 9, good_from: vec![("object:5".into(), 4)] };
+/// let new = Tagged { era: 9, good_from: vec![("object:5".into(), 5)] };
+/// assert_eq!(numbers.moved(&names, &old).as_deref(), Some("object:5"));
+/// assert_eq!(numbers.moved(&names, &new), None);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Numbers {
+    /// Random, drawn when the counter was made: numbers of another era say nothing.
+    pub era: u64,
+    /// The last number given.
+    pub seq: u64,
+    /// The highest number ever dropped: a tag without a number may have had this one.
+    pub floor: u64,
+    /// For each tag asked, in order, the number of its last invalidation.
+    pub of: Vec<Option<u64>>,
+}
+
+impl Numbers {
+    /// The number that the tag at `position` counts as.
+    pub fn at(&self, position: usize) -> u64 {
+        self.of
+            .get(position)
+            .copied()
+            .flatten()
+            .unwrap_or(self.floor)
+    }
+
+    /// The first tag of `tagged` that has been invalidated since its entry was made.
+    ///
+    /// `names` are the tags that were asked for; one of `tagged` that is not among them counts as
+    /// moved, as does every tag of another era.
+    pub fn moved(&self, names: &[Tag], tagged: &Tagged) -> Option<Tag> {
+        let moved = |(tag, good_from): &&(Tag, u64)| {
+            let number = names
+                .iter()
+                .position(|name| name == tag)
+                .map(|at| self.at(at));
+            self.era != tagged.era || number.is_none_or(|number| number > *good_from)
+        };
+        tagged
+            .good_from
+            .iter()
+            .find(moved)
+            .map(|(tag, _)| tag.clone())
+    }
+}
+
+#[cfg(any(feature = "memory", feature = "simulation"))]
+pub(crate) use spaces::Spaces;
+
+#[cfg(any(feature = "memory", feature = "simulation"))]
+mod spaces {
+    use std::collections::HashMap;
+    use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+    use super::Numbers;
+    use crate::Clock;
+    use crate::entry::Tag;
+    use crate::store::Tags;
+
+    /// Numbers kept before the oldest half is dropped and the floor raised over it.
+    const MOST: usize = 1 << 20;
+
+    /// The tag spaces of a store in this process, under one lock.
+    #[derive(Debug, Default)]
+    pub(crate) struct Spaces(RwLock<HashMap<Box<str>, Space>>);
+
+    #[derive(Debug)]
+    struct Space {
+        era: u64,
+        seq: u64,
+        floor: u64,
+        of: HashMap<Tag, u64>,
+    }
+
+    impl Spaces {
+        /// The numbers of `tags`; a space that nobody has used gets its era now.
+        pub(crate) fn read(&self, tags: Tags<'_>, clock: &Clock) -> Numbers {
+            if let Some(space) = self.shared().get(tags.space) {
+                return space.numbers(tags.names);
+            }
+            self.with(tags.space, clock, |space| space.numbers(tags.names))
+        }
+
+        /// Takes the next number and raises `tags` to it.
+        pub(crate) fn raise(&self, tags: Tags<'_>, clock: &Clock) -> u64 {
+            self.with(tags.space, clock, |space| {
+                space.seq += 1;
+                for tag in tags.names {
+                    space.of.insert(tag.clone(), space.seq);
+                }
+                if space.of.len() > MOST {
+                    space.drop_oldest_half();
+                }
+                space.seq
+            })
+        }
+
+        /// Raises the floor over every number given.
+        pub(crate) fn raise_floor(&self, space: &str, clock: &Clock) {
+            self.with(space, clock, |space| {
+                space.seq += 1;
+                space.floor = space.seq;
+            });
+        }
+
+        fn shared(&self) -> RwLockReadGuard<'_, HashMap<Box<str>, Space>> {
+            self.0.read().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        fn with<R>(&self, name: &str, clock: &Clock, act: impl FnOnce(&mut Space) -> R) -> R {
+            let mut spaces = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            let new = || Space {
+                era: clock.random(),
+                seq: 0,
+                floor: 0,
+                of: HashMap::new(),
+            };
+            act(spaces.entry(name.into()).or_insert_with(new))
+        }
+    }
+
+    impl Space {
+        fn numbers(&self, names: &[Tag]) -> Numbers {
+            let of = names
+                .iter()
+                .map(|name| self.of.get(name).copied())
+                .collect();
+            Numbers {
+                era: self.era,
+                seq: self.seq,
+                floor: self.floor,
+                of,
+            }
+        }
+
+        fn drop_oldest_half(&mut self) {
+            let mut numbers: Vec<u64> = self.of.values().copied().collect();
+            let middle = numbers.len() / 2;
+            let (_, &mut median, _) = numbers.select_nth_unstable(middle);
+            self.of.retain(|_, number| *number > median);
+            self.floor = self.floor.max(median);
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn dropped_numbers_raise_the_floor_over_them() {
+            let mut space = Space {
+                era: 1,
+                seq: 4,
+                floor: 0,
+                of: HashMap::new(),
+            };
+            for (number, tag) in (1..).zip(["a", "b", "c", "d"]) {
+                space.of.insert(tag.into(), number);
+            }
+
+            space.drop_oldest_half();
+
+            let numbers = space.numbers(&["a".into(), "d".into()]);
+            assert_eq!((numbers.at(0), numbers.at(1), numbers.floor), (3, 4, 3));
+        }
+    }
+}
