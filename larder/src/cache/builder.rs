@@ -1,0 +1,153 @@
+//! The settings of a cache.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::rules::Rules;
+use super::{Cache, KeyFunction, Shared};
+use crate::event::Listener;
+use crate::store::Store;
+use crate::{Codec, Error, ErrorKind, Result, Ttl, Version};
+
+/// Settings of a [`Cache`], with Django's defaults.
+///
+/// ```
+/// use std::time::Duration;
+/// use larder::{Cache, Codec, store::Memory};
+///
+/// let cache = Cache::builder(Memory::new())
+///     .prefix("shop")
+///     .version(2)
+///     .ttl(Duration::from_secs(60))
+///     .codec(Codec::Json)
+///     .build()?;
+/// assert_eq!(cache.key("k").name(), "shop:2:k");
+/// # larder::Result::Ok(())
+/// ```
+#[must_use]
+pub struct CacheBuilder {
+    store: Arc<dyn Store>,
+    prefix: String,
+    space: String,
+    version: Version,
+    key_function: Option<KeyFunction>,
+    ttl: Ttl,
+    codec: Codec,
+    listener: Option<Arc<dyn Listener>>,
+    rules: Rules,
+}
+
+impl CacheBuilder {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            prefix: String::new(),
+            space: String::new(),
+            version: Version::Number(1),
+            key_function: None,
+            ttl: Ttl::For(std::time::Duration::from_mins(5)),
+            codec: Codec::default(),
+            listener: None,
+            rules: Rules::default(),
+        }
+    }
+
+    /// What begins every key, so that several caches can share a store. Default: nothing. It may
+    /// not hold `:`.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// The tag space: caches of one store and one space share their tags. Default: one for all. It
+    /// may not hold `:`.
+    pub fn space(mut self, space: impl Into<String>) -> Self {
+        self.space = space.into();
+        self
+    }
+
+    /// The version of all keys. Default: 1.
+    pub fn version(mut self, version: impl Into<Version>) -> Self {
+        self.version = version.into();
+        self
+    }
+
+    /// Makes the whole key of key, prefix and version. Default: the three with `:` between, as
+    /// Django.
+    pub fn key_function(
+        mut self,
+        function: impl Fn(&str, &str, &str) -> String + Send + Sync + 'static,
+    ) -> Self {
+        self.key_function = Some(Arc::new(function));
+        self
+    }
+
+    /// How long entries are fresh whose caller does not say. Default: five minutes.
+    pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
+        self.ttl = ttl.into().or(self.ttl);
+        self
+    }
+
+    /// How values become bytes. Default: [`Codec::MessagePack`].
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// Who hears what comes of every key. Default: nobody.
+    pub fn listener(mut self, listener: Arc<dyn Listener>) -> Self {
+        self.listener = Some(listener);
+        self
+    }
+
+    /// Breaks a rule of the engine, to see that a simulation finds it.
+    #[cfg(feature = "simulation")]
+    pub fn break_rule(mut self, rule: super::rules::Rule) -> Self {
+        self.rules.broken = Some(rule);
+        self
+    }
+
+    /// The cache, or the setting that cannot be used. Nothing is sent to the store.
+    pub fn build(self) -> Result<Cache> {
+        for (setting, text) in [("prefix", &self.prefix), ("space", &self.space)] {
+            if text.contains(':') {
+                let what = format!("the {setting} `{text}` cannot be used: it holds `:`");
+                return Err(Error::new(ErrorKind::Invalid, "cache", what));
+            }
+        }
+        let shared = Shared {
+            clock: self.store.clock().clone(),
+            store: self.store,
+            prefix: self.prefix.into(),
+            space: self.space.into(),
+            key_function: self.key_function,
+            default_ttl: self.ttl,
+            codec: self.codec,
+            hints: Default::default(),
+            flights: Arc::default(),
+            failures: Default::default(),
+            counters: Default::default(),
+            listener: self.listener,
+            rules: self.rules,
+        };
+        let cache = Cache {
+            shared: Arc::new(shared),
+            version: Version::Number(1),
+            scope: "".into(),
+            untracked: false,
+        };
+        cache.version(self.version)
+    }
+}
+
+impl fmt::Debug for CacheBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheBuilder")
+            .field("store", &format_args!("{}", self.store))
+            .field("prefix", &self.prefix)
+            .field("version", &self.version)
+            .field("ttl", &self.ttl)
+            .field("codec", &self.codec)
+            .finish_non_exhaustive()
+    }
+}

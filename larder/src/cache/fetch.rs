@@ -1,0 +1,502 @@
+//! The engine: read, then serve, or wait for the one load, or be the one who loads.
+//!
+//! Everything above (typed values, pages) comes through [`Cache::fetch_spawned`] or
+//! [`Cache::fetch_inline`]; neither has a lookup, a guard against stampedes or a rule of staleness
+//! of its own. `lead.rs` is the other half: what the one who loads does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::Cache;
+use super::lead::{Load, Told};
+use super::look::{Look, STALE_LIFE, life};
+use super::policy::Policy;
+use super::rules::Rule;
+use super::scope::Scope;
+use crate::entry::{Entry, Stamp, State};
+use crate::event::{Bypass, Miss, Outcome, Stale};
+use crate::flight::{Boarding, Failure, Flight, Landed, Landing, Pilot};
+use crate::{Error, Key, Moment, Result};
+
+/// Says whether an entry is what the caller can use; a typed caller decodes it here.
+pub(crate) type Accept<'a> = &'a mut (dyn FnMut(&Entry) -> bool + Send);
+
+/// A value served without a load of one's own.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) entry: Entry,
+    pub(crate) outcome: Outcome,
+    pub(crate) landed: Option<Arc<Landed>>,
+}
+
+impl std::fmt::Debug for Landed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Landed")
+            .field("seq", &self.seq)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a fetch came to.
+pub(crate) enum Fetched<L: Load> {
+    /// A value from the store, or of another's load.
+    Served(Served),
+    /// What the caller's own load gave, kept or not.
+    Loaded(L::Out, Miss),
+    /// The load failed.
+    Failed(Failure, Miss),
+    /// The load is to run beside the cache; nothing of it may be kept or shared.
+    Alone(L, Bypass),
+    /// The store failed before the load ran.
+    StoreFailed(Error, L),
+}
+
+/// What to do next about a key.
+enum Step {
+    Serve(Served),
+    Fail(Failure, Miss),
+    Alone(Bypass),
+    Lead(Departure),
+    /// Serve this, and load behind it.
+    Refresh(Served, Option<Departure>),
+}
+
+/// Everything that the one who loads needs.
+pub(crate) struct Departure {
+    pub(crate) pilot: Pilot,
+    /// The stamp that the slot had.
+    pub(crate) seen: Option<Stamp>,
+    pub(crate) policy: Arc<Policy>,
+    /// The value to serve should the load fail, if it is still there then.
+    spare: Option<Entry>,
+    miss: Miss,
+}
+
+/// How far a caller has come with a key.
+struct Approach<'a> {
+    key: &'a Key,
+    policy: &'a Arc<Policy>,
+    began: Moment,
+    doubted: Option<Stamp>,
+    /// Whether a stale value may be refreshed behind the caller's back.
+    can_refresh: bool,
+}
+
+impl Approach<'_> {
+    /// How much longer to wait for others.
+    fn patience(&self, now: Moment) -> Duration {
+        self.began
+            .plus(self.policy.wait)
+            .left(now)
+            .unwrap_or(self.policy.wait)
+    }
+}
+
+impl Cache {
+    /// Gets `key`, running `load` in a task of its own if it comes to that.
+    pub(crate) async fn fetch_spawned<L>(
+        &self,
+        key: &Key,
+        policy: &Arc<Policy>,
+        accept: Accept<'_>,
+        mut load: L,
+    ) -> Fetched<L>
+    where
+        L: Load + 'static,
+        L::Out: 'static,
+    {
+        let mut approach = self.approach(key, policy, true);
+        loop {
+            let departure = match self.step(&mut approach, accept).await {
+                Err(error) => return Fetched::StoreFailed(error, load),
+                Ok(Step::Serve(served)) => return self.served(served),
+                Ok(Step::Fail(failure, miss)) => return Fetched::Failed(failure, miss),
+                Ok(Step::Alone(why)) => return Fetched::Alone(load, why),
+                Ok(Step::Refresh(served, departure)) => {
+                    if let Some(departure) = departure {
+                        drop(self.depart(departure, load));
+                    }
+                    return self.served(served);
+                }
+                Ok(Step::Lead(departure)) => departure,
+            };
+            let (spare, miss) = (departure.spare.clone(), departure.miss.clone());
+            let told = self.depart(departure, load);
+            let told = match policy.soft_limit.filter(|_| spare.is_some()) {
+                None => told.await,
+                Some(limit) => {
+                    tokio::pin!(told);
+                    match self.shared.clock.timeout(limit, &mut told).await {
+                        Some(told) => told,
+                        None => match self
+                            .spare(key, policy, accept, spare.as_ref(), Stale::LoadSlow)
+                            .await
+                        {
+                            Some(served) => return self.served(served),
+                            None => told.await,
+                        },
+                    }
+                }
+            };
+            match told {
+                Ok(Told::NotPlaced(unused)) => load = unused,
+                Ok(told) => return self.told(told, key, policy, accept, spare, miss).await,
+                // The task died outside of the load: the runtime is shutting down.
+                Err(_) => return Fetched::Failed(Failure::Panicked, miss),
+            }
+        }
+    }
+
+    /// Gets `key`, running `load` on the caller's own way if it comes to that.
+    pub(crate) async fn fetch_inline<L: Load>(
+        &self,
+        key: &Key,
+        policy: &Arc<Policy>,
+        accept: Accept<'_>,
+        mut load: L,
+    ) -> Fetched<L> {
+        let mut approach = self.approach(key, policy, false);
+        loop {
+            let departure = match self.step(&mut approach, accept).await {
+                Err(error) => return Fetched::StoreFailed(error, load),
+                Ok(Step::Serve(served) | Step::Refresh(served, _)) => return self.served(served),
+                Ok(Step::Fail(failure, miss)) => return Fetched::Failed(failure, miss),
+                Ok(Step::Alone(why)) => return Fetched::Alone(load, why),
+                Ok(Step::Lead(departure)) => departure,
+            };
+            let (spare, miss) = (departure.spare.clone(), departure.miss.clone());
+            match self.lead(departure, load).await {
+                Told::NotPlaced(unused) => load = unused,
+                told => return self.told(told, key, policy, accept, spare, miss).await,
+            }
+        }
+    }
+
+    fn approach<'a>(&self, key: &'a Key, policy: &'a Arc<Policy>, spawned: bool) -> Approach<'a> {
+        let began = self.shared.clock.now();
+        Approach {
+            key,
+            policy,
+            began,
+            doubted: None,
+            can_refresh: spawned,
+        }
+    }
+
+    /// Starts the load in a task of its own; a caller that goes away does not take it along.
+    fn depart<L>(&self, departure: Departure, load: L) -> oneshot::Receiver<Told<L>>
+    where
+        L: Load + 'static,
+        L::Out: 'static,
+    {
+        use tracing::Instrument as _;
+
+        let (tell, told) = oneshot::channel();
+        let cache = self.clone();
+        let work = async move {
+            let _ = tell.send(cache.lead(departure, load).await);
+        };
+        let work = work.instrument(tracing::Span::current());
+        // A spawned task has no scope of its own: it is given the caller's.
+        match Scope::current() {
+            Some(scope) => drop(self.shared.clock.spawn(scope.around(work))),
+            None => drop(self.shared.clock.spawn(work)),
+        }
+        told
+    }
+
+    /// What the caller gets of its own load.
+    async fn told<L: Load>(
+        &self,
+        told: Told<L>,
+        key: &Key,
+        policy: &Arc<Policy>,
+        accept: Accept<'_>,
+        spare: Option<Entry>,
+        miss: Miss,
+    ) -> Fetched<L> {
+        match told {
+            Told::Loaded(out, tagged, life) => {
+                self.absorb(tagged.as_deref(), life);
+                Fetched::Loaded(out, miss)
+            }
+            Told::Failed(failure) => {
+                let stale = Stale::LoadFailed;
+                match self.spare(key, policy, accept, spare.as_ref(), stale).await {
+                    Some(served) => self.served(served),
+                    None => Fetched::Failed(failure, miss),
+                }
+            }
+            Told::StoreFailed(error, load) => Fetched::StoreFailed(error, load),
+            Told::NotPlaced(load) => Fetched::Alone(load, Bypass::WaitedTooLong),
+        }
+    }
+
+    /// Hands a served value on to the scope that asked for it.
+    fn served<L: Load>(&self, served: Served) -> Fetched<L> {
+        let life = match served.outcome {
+            Outcome::Stale(_) => Some(self.shared.clock.now().plus(STALE_LIFE)),
+            _ => life(served.entry.fresh_until),
+        };
+        self.absorb(served.entry.tags.as_deref(), life);
+        Fetched::Served(served)
+    }
+
+    /// Looks at the slot until there is something to do.
+    async fn step(&self, approach: &mut Approach<'_>, accept: Accept<'_>) -> Result<Step> {
+        let shared = &self.shared;
+        let (key, policy) = (approach.key, approach.policy);
+        loop {
+            let look = self.look(key).await?;
+            let now = shared.clock.now();
+            let usable = look.usable(now).filter(|entry| accept(entry));
+            let miss = match usable {
+                None if look.usable(now).is_some() => Miss::Unsuitable,
+                _ => look.miss(),
+            };
+            if let Some(entry) = usable.filter(|entry| entry.is_live(now)) {
+                let outcome = Outcome::Hit(entry.fresh_until.left(now));
+                return Ok(Step::Serve(Served {
+                    entry: entry.clone(),
+                    outcome,
+                    landed: None,
+                }));
+            }
+            if let Some(entry) = usable.filter(|entry| within(entry, policy.grace, now)) {
+                let idle = look.state(now) == State::Idle && !shared.flights.has(key);
+                let outcome = Outcome::Stale(Stale::Refreshing);
+                let served = Served {
+                    entry: entry.clone(),
+                    outcome,
+                    landed: None,
+                };
+                if !idle {
+                    return Ok(Step::Refresh(served, None));
+                }
+                if approach.can_refresh {
+                    let departure = self.departure(&look, approach, now, miss);
+                    return Ok(Step::Refresh(served, departure));
+                }
+            }
+            let spare = usable
+                .filter(|entry| within(entry, policy.if_error, now))
+                .cloned();
+            match look.state(now) {
+                State::Pass => return Ok(Step::Alone(Bypass::Passed)),
+                State::Failed => {
+                    if let Some(entry) = spare {
+                        let outcome = Outcome::Stale(Stale::LoadFailed);
+                        return Ok(Step::Serve(Served {
+                            entry,
+                            outcome,
+                            landed: None,
+                        }));
+                    }
+                    return Ok(Step::Fail(shared.failures.of(key, look.stamp()), miss));
+                }
+                State::Idle | State::Loading => {}
+            }
+            if Scope::is_loading(self.identity(), key) {
+                tracing::warn!(key = %key, "load_needs_itself");
+                return Ok(Step::Alone(Bypass::Cycle));
+            }
+            if approach.patience(now).is_zero() {
+                return Ok(Step::Alone(Bypass::WaitedTooLong));
+            }
+            match self.board(&look, approach, now) {
+                Boarding::Doubt(mark) => approach.doubted = Some(mark),
+                Boarding::Hold(flight) => {
+                    let patience = approach.patience(now);
+                    let _ = shared.clock.timeout(patience, flight.until_placed()).await;
+                }
+                Boarding::Lead(pilot) if !pilot.is_foreign => {
+                    let (seen, policy) = (look.stamp(), policy.clone());
+                    return Ok(Step::Lead(Departure {
+                        pilot,
+                        seen,
+                        policy,
+                        spare,
+                        miss,
+                    }));
+                }
+                Boarding::Lead(pilot) => {
+                    let flight = pilot.flight().clone();
+                    self.watch(pilot, policy.wait);
+                    let join = self.join(&flight, &look, approach, accept, spare, miss);
+                    if let Some(step) = join.await? {
+                        return Ok(step);
+                    }
+                }
+                Boarding::Join(flight) => {
+                    let join = self.join(&flight, &look, approach, accept, spare, miss);
+                    if let Some(step) = join.await? {
+                        return Ok(step);
+                    }
+                }
+            }
+        }
+    }
+
+    fn board(&self, look: &Look, approach: &Approach<'_>, now: Moment) -> Boarding {
+        let shared = &self.shared;
+        let mut lease = look.lease(now);
+        if !shared.rules.keep(Rule::JoinUnderLease) {
+            lease = shared.flights.mark(approach.key).or(lease);
+        }
+        let mark = Stamp::draw(&shared.clock);
+        let noted = (look.era, look.seq);
+        shared
+            .flights
+            .board(approach.key, lease, approach.doubted, noted, mark)
+    }
+
+    /// A load of one's own, if nobody else is about to load.
+    fn departure(
+        &self,
+        look: &Look,
+        approach: &Approach<'_>,
+        now: Moment,
+        miss: Miss,
+    ) -> Option<Departure> {
+        match self.board(look, approach, now) {
+            Boarding::Lead(pilot) if !pilot.is_foreign => {
+                let policy = approach.policy.clone();
+                Some(Departure {
+                    pilot,
+                    seen: look.stamp(),
+                    policy,
+                    spare: None,
+                    miss,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Waits for another's load; `None` means to look at the slot again.
+    async fn join(
+        &self,
+        flight: &Arc<Flight>,
+        look: &Look,
+        approach: &Approach<'_>,
+        accept: Accept<'_>,
+        spare: Option<Entry>,
+        miss: Miss,
+    ) -> Result<Option<Step>> {
+        let (key, policy) = (approach.key, approach.policy);
+        let clock = &self.shared.clock;
+        let mut patience = approach.patience(clock.now());
+        if let Some(limit) = policy
+            .soft_limit
+            .filter(|limit| spare.is_some() && *limit < patience)
+        {
+            if let Some(landing) = clock.timeout(limit, flight.until_landed()).await {
+                return self
+                    .landed(landing, look, approach, accept, spare, miss)
+                    .await;
+            }
+            if let Some(served) = self
+                .spare(key, policy, accept, spare.as_ref(), Stale::LoadSlow)
+                .await
+            {
+                return Ok(Some(Step::Serve(served)));
+            }
+            patience = approach.patience(clock.now());
+        }
+        match clock.timeout(patience, flight.until_landed()).await {
+            None => Ok(Some(Step::Alone(Bypass::WaitedTooLong))),
+            Some(landing) => {
+                self.landed(landing, look, approach, accept, spare, miss)
+                    .await
+            }
+        }
+    }
+
+    async fn landed(
+        &self,
+        landing: Landing,
+        look: &Look,
+        approach: &Approach<'_>,
+        accept: Accept<'_>,
+        spare: Option<Entry>,
+        miss: Miss,
+    ) -> Result<Option<Step>> {
+        let step = match landing {
+            Landing::Again => return Ok(None),
+            Landing::StoreFailed(error) => return Err(error),
+            Landing::NotShared => Step::Alone(Bypass::Passed),
+            Landing::TooLong => Step::Alone(Bypass::WaitedTooLong),
+            Landing::Value(landed) => {
+                if !landed.is_for(look.seq) && self.shared.rules.keep(Rule::StartOver) {
+                    return Ok(None);
+                }
+                if !accept(&landed.entry) {
+                    // A page learns here which variant it is, and looks elsewhere.
+                    return Ok(Some(Step::Alone(Bypass::Passed)));
+                }
+                let outcome = Outcome::Joined(miss);
+                let entry = landed.entry.clone();
+                Step::Serve(Served {
+                    entry,
+                    outcome,
+                    landed: Some(landed),
+                })
+            }
+            Landing::Failed(failure) => {
+                let stale = Stale::LoadFailed;
+                let (key, policy) = (approach.key, approach.policy);
+                match self.spare(key, policy, accept, spare.as_ref(), stale).await {
+                    Some(served) => Step::Serve(served),
+                    None => Step::Fail(failure, miss),
+                }
+            }
+        };
+        Ok(Some(step))
+    }
+
+    /// The stale value in place of a load, if there was one and, read again now, the slot still
+    /// holds it.
+    async fn spare(
+        &self,
+        key: &Key,
+        policy: &Policy,
+        accept: Accept<'_>,
+        seen: Option<&Entry>,
+        why: Stale,
+    ) -> Option<Served> {
+        let seen = seen?;
+        if !self.shared.rules.keep(Rule::ReadAgain) {
+            accept(seen);
+            let entry = seen.clone();
+            return Some(Served {
+                entry,
+                outcome: Outcome::Stale(why),
+                landed: None,
+            });
+        }
+        let look = self.look(key).await.ok()?;
+        let now = self.shared.clock.now();
+        let entry = look.usable(now).filter(|entry| accept(entry))?;
+        if entry.is_live(now) {
+            let outcome = Outcome::Hit(entry.fresh_until.left(now));
+            return Some(Served {
+                entry: entry.clone(),
+                outcome,
+                landed: None,
+            });
+        }
+        let may = within(entry, policy.if_error, now);
+        may.then(|| Served {
+            entry: entry.clone(),
+            outcome: Outcome::Stale(why),
+            landed: None,
+        })
+    }
+}
+
+/// Whether `entry` is at most `span` past its TTL.
+fn within(entry: &Entry, span: Duration, now: Moment) -> bool {
+    entry.fresh_until.plus(span) > now && entry.is_within_grace(now)
+}

@@ -1,0 +1,497 @@
+//! Being the one who loads: lease, load, check, write, and an end to the lease whatever happens.
+
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use super::Cache;
+use super::counts::count;
+use super::fetch::Departure;
+use super::look::life;
+use super::policy::{LEASE, PASS, Policy};
+use super::rules::Rule;
+use super::scope::{Gathered, Scope};
+use crate::entry::{Entry, Mark, Stamp, State, Tag, Tagged, Value};
+use crate::flight::{Failure, Flight, Landed, Landing, Pilot};
+use crate::store::When;
+use crate::{Error, ErrorKind, Key, Moment, Ttl};
+
+/// A load, as the engine sees it.
+pub(crate) trait Load: Send + Sized {
+    /// What the caller gets.
+    type Out: Send;
+
+    /// Loads. `flight` is there to let waiters go before the end.
+    fn run(
+        self,
+        flight: Arc<Flight>,
+    ) -> impl Future<Output = Result<(Self::Out, Keep), Failure>> + Send;
+}
+
+/// What is to become of what was loaded.
+pub(crate) enum Keep {
+    /// It is kept and shared.
+    Value(Kept),
+    /// It is neither kept nor shared.
+    Pass,
+}
+
+/// A value to keep.
+pub(crate) struct Kept {
+    pub(crate) value: Value,
+    pub(crate) codec: u8,
+    pub(crate) ttl: Ttl,
+    /// How long it may be served past its TTL.
+    pub(crate) grace: Duration,
+    pub(crate) tags: Vec<Tag>,
+    /// What a page hands to its waiters besides.
+    pub(crate) extra: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// What the one who loads tells its caller.
+pub(crate) enum Told<L: Load> {
+    /// What was loaded, the tags it depends on, and when the first thing it was made of expires.
+    Loaded(L::Out, Option<Arc<Tagged>>, Option<Moment>),
+    Failed(Failure),
+    /// Somebody else has the lease; the load has not run.
+    NotPlaced(L),
+    StoreFailed(Error, L),
+}
+
+/// What is known of a load's value at its end.
+struct Verdict {
+    tagged: Option<Arc<Tagged>>,
+    life: Option<Moment>,
+}
+
+impl Cache {
+    /// Loads under a lease, writes what was loaded if nothing has happened to the key or its tags
+    /// meanwhile, and tells the waiters.
+    pub(crate) async fn lead<L: Load>(&self, departure: Departure, load: L) -> Told<L> {
+        let Departure {
+            pilot,
+            seen,
+            policy,
+            ..
+        } = departure;
+        let flight = pilot.flight().clone();
+        if self.shared.rules.keep(Rule::LeaseBeforeLoad) {
+            // Dropped while the answer is outstanding, the lease may be in its slot all the same.
+            let release = Release::new(self, &pilot);
+            match self.place(&flight, pilot.key(), seen).await {
+                Ok(true) => flight.placed(),
+                Ok(false) => {
+                    release.disarm();
+                    return Told::NotPlaced(load);
+                }
+                Err(error) => {
+                    flight.land(Landing::StoreFailed(error.clone()));
+                    return Told::StoreFailed(error, load);
+                }
+            }
+            let told = self.load_under_lease(&pilot, &policy, load).await;
+            release.disarm();
+            return told;
+        }
+        flight.placed();
+        self.load_under_lease(&pilot, &policy, load).await
+    }
+
+    async fn place(&self, flight: &Flight, key: &Key, seen: Option<Stamp>) -> crate::Result<bool> {
+        let until = self.shared.clock.now().plus(LEASE);
+        let mark = Mark {
+            stamp: flight.mark,
+            state: State::Loading,
+            until,
+        };
+        self.shared.store.mark(key, seen, mark).await
+    }
+
+    async fn load_under_lease<L: Load>(&self, pilot: &Pilot, policy: &Policy, load: L) -> Told<L> {
+        let (flight, key) = (pilot.flight(), pilot.key());
+        count(&self.shared.counters.loads);
+        let scope = Scope::new(self.identity(), key.clone(), flight.era, flight.seq);
+        let run = caught(scope.clone().around(load.run(flight.clone())));
+        let run = async {
+            match policy.time_limit {
+                None => Some(run.await),
+                Some(limit) => self.shared.clock.timeout(limit, run).await,
+            }
+        };
+        let lease = AtomicBool::new(true);
+        let ended = tokio::select! {
+            biased;
+            ended = run => ended,
+            () = self.renew(flight, key, &lease) => unreachable!("renewing has no end of its own"),
+        };
+        let failure = match ended {
+            Some(Some(Ok((out, keep)))) => {
+                let held = lease.load(Ordering::Relaxed);
+                let verdict = self.settle(pilot, policy, keep, scope.take(), held).await;
+                return Told::Loaded(out, verdict.tagged, verdict.life);
+            }
+            Some(Some(Err(failure))) => failure,
+            Some(None) => Failure::Panicked,
+            None => Failure::Timeout,
+        };
+        self.fail(pilot, policy, &failure).await;
+        Told::Failed(failure)
+    }
+
+    /// Renews the lease for as long as it is polled; `held` turns false when it was lost.
+    async fn renew(&self, flight: &Flight, key: &Key, held: &AtomicBool) {
+        let clock = &self.shared.clock;
+        loop {
+            clock.sleep(LEASE / 3).await;
+            if !self.shared.rules.keep(Rule::RenewLease) {
+                continue;
+            }
+            // An error is no answer: the lease may still be there, and the next write will tell.
+            if let Ok(false) = self.place(flight, key, Some(flight.mark)).await {
+                held.store(false, Ordering::Relaxed);
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Writes what was loaded, or ends the lease without; then tells the waiters.
+    async fn settle(
+        &self,
+        pilot: &Pilot,
+        policy: &Policy,
+        keep: Keep,
+        mut gathered: Gathered,
+        held: bool,
+    ) -> Verdict {
+        let (flight, key) = (pilot.flight(), pilot.key());
+        if !self.shared.rules.keep(Rule::Inherit) {
+            gathered.tags.clear();
+        }
+        let kept = match keep {
+            Keep::Pass => None,
+            Keep::Value(_) if gathered.mixed => {
+                tracing::warn!(key = %key, "not_kept_since_made_from_another_tag_space");
+                None
+            }
+            Keep::Value(kept) => Some(kept),
+        };
+        let Some(kept) = kept else {
+            if !self.shared.rules.keep(Rule::PassIsPrivate) {
+                flight.land(Landing::Again);
+            }
+            self.pass(key, flight.mark).await;
+            flight.land(Landing::NotShared);
+            return Verdict {
+                tagged: None,
+                life: gathered.life,
+            };
+        };
+        let tagged = self
+            .good_from(flight, policy, &kept.tags, gathered.tags)
+            .await;
+        let now = self.shared.clock.now();
+        let ttl = kept.ttl.or(policy.ttl).or(self.shared.default_ttl);
+        let deadline = ttl
+            .deadline(now)
+            .min(gathered.life.unwrap_or(Moment::NEVER));
+        let extra = kept.extra.clone();
+        let mut entry = Entry::new(&self.shared.clock, kept.value)
+            .fresh_until(deadline)
+            .with_grace(if deadline == Moment::NEVER {
+                Duration::ZERO
+            } else {
+                kept.grace
+            });
+        entry.codec = kept.codec;
+        if let Some(tagged) = &tagged {
+            entry = entry.with_tags(Tagged::clone(tagged));
+        }
+        let (moved, checked) = self.look_at_tags(flight, tagged.as_deref()).await;
+        if moved || !held {
+            count(&self.shared.counters.refused);
+            self.end(key, Some(flight.mark), State::Idle, Duration::ZERO)
+                .await;
+        } else if ttl.is_zero() {
+            self.pass(key, flight.mark).await;
+        } else {
+            self.write(flight, key, entry.clone()).await;
+        }
+        let verdict = Verdict {
+            tagged,
+            life: life(deadline),
+        };
+        if ttl.is_zero() {
+            flight.land(Landing::NotShared);
+        } else {
+            let landed = Landed {
+                entry,
+                seq: flight.seq,
+                moved,
+                checked,
+                extra,
+            };
+            flight.land(Landing::Value(Arc::new(landed)));
+        }
+        verdict
+    }
+
+    /// Per tag, the number that the value is good from: the one noted before the load for its own,
+    /// the inner value's for inherited ones, the smaller where both.
+    async fn good_from(
+        &self,
+        flight: &Flight,
+        policy: &Policy,
+        own: &[Tag],
+        mut inherited: BTreeMap<Tag, u64>,
+    ) -> Option<Arc<Tagged>> {
+        let mut noted = flight.seq;
+        if !self.shared.rules.keep(Rule::NoteBeforeLoad) {
+            noted = self.numbers(&[]).await.map_or(noted, |numbers| numbers.seq);
+        }
+        for tag in policy.tags.iter().chain(own) {
+            let number = inherited.entry(tag.clone()).or_insert(noted);
+            *number = noted.min(*number);
+        }
+        let tagged = Tagged {
+            era: flight.era,
+            good_from: inherited.into_iter().collect(),
+        };
+        (!tagged.good_from.is_empty()).then(|| Arc::new(tagged))
+    }
+
+    /// Whether a tag has moved since the load began, and the last number given then. What cannot be
+    /// looked at counts as moved.
+    async fn look_at_tags(&self, flight: &Flight, tagged: Option<&Tagged>) -> (bool, u64) {
+        let Some(tagged) = tagged else {
+            return (false, u64::MAX);
+        };
+        let names: Vec<Tag> = tagged
+            .good_from
+            .iter()
+            .map(|(tag, _)| tag.clone())
+            .collect();
+        match self.numbers(&names).await {
+            Ok(numbers) => (numbers.moved(&names, tagged).is_some(), numbers.seq),
+            Err(error) => {
+                tracing::debug!(%error, "tags_not_checked");
+                (true, flight.seq)
+            }
+        }
+    }
+
+    async fn write(&self, flight: &Flight, key: &Key, entry: Entry) {
+        let under_lease = self.shared.rules.keep(Rule::WriteUnderLease);
+        let when = if under_lease {
+            When::IfStamp(flight.mark)
+        } else {
+            When::Always
+        };
+        match self.shared.store.put(key, entry, when).await {
+            Ok(true) => {}
+            Ok(false) => count(&self.shared.counters.refused),
+            Err(error) if error.kind() == ErrorKind::TooLarge => {
+                tracing::warn!(%error, key = %key, "too_large_to_keep");
+                self.end(key, None, State::Pass, PASS).await;
+            }
+            // The lease lapses by itself; the waiters get the value all the same.
+            Err(error) => tracing::debug!(%error, key = %key, "value_not_written"),
+        }
+    }
+
+    async fn fail(&self, pilot: &Pilot, policy: &Policy, failure: &Failure) {
+        let (flight, key) = (pilot.flight(), pilot.key());
+        count(&self.shared.counters.failed_loads);
+        let span = policy.retry_after;
+        if let Some(stamp) = self.end(key, Some(flight.mark), State::Failed, span).await {
+            let until = self.shared.clock.now().plus(span);
+            self.shared
+                .failures
+                .remember(key, stamp, failure.clone(), until);
+        }
+        if matches!(failure, Failure::Panicked) && !self.shared.rules.keep(Rule::TellWaiters) {
+            return std::future::pending().await;
+        }
+        flight.land(Landing::Failed(failure.clone()));
+    }
+
+    /// Ends the lease `seen` by a marker that stands for `span`; the marker's stamp, if it was put.
+    pub(super) async fn end(
+        &self,
+        key: &Key,
+        seen: Option<Stamp>,
+        state: State,
+        span: Duration,
+    ) -> Option<Stamp> {
+        if !self.shared.rules.keep(Rule::EndLease) {
+            return None;
+        }
+        let clock = &self.shared.clock;
+        let mark = Mark {
+            stamp: Stamp::draw(clock),
+            state,
+            until: clock.now().plus(span),
+        };
+        match self.shared.store.mark(key, seen, mark).await {
+            Ok(done) => done.then_some(mark.stamp),
+            Err(error) => {
+                tracing::debug!(%error, key = %key, "lease_left_to_lapse");
+                None
+            }
+        }
+    }
+
+    /// Ends the lease `seen` by a Pass marker, and drops the value: what is not kept now must not be
+    /// served stale either.
+    async fn pass(&self, key: &Key, seen: Stamp) {
+        let clock = &self.shared.clock;
+        let until = clock.now().plus(PASS);
+        let mark = Mark {
+            stamp: Stamp::draw(clock),
+            state: State::Pass,
+            until,
+        };
+        if !self.shared.rules.keep(Rule::EndLease) {
+            return;
+        }
+        if let Err(error) = self
+            .shared
+            .store
+            .put(key, Entry::bare(mark), When::IfStamp(seen))
+            .await
+        {
+            tracing::debug!(%error, key = %key, "lease_left_to_lapse");
+        }
+    }
+
+    /// Polls the slot for what another process loads.
+    pub(super) fn watch(&self, pilot: Pilot, limit: Duration) {
+        let cache = self.clone();
+        drop(self.shared.clock.spawn(async move {
+            let landing = cache.watch_slot(pilot.flight(), pilot.key(), limit).await;
+            pilot.flight().land(landing);
+        }));
+    }
+
+    async fn watch_slot(&self, flight: &Flight, key: &Key, limit: Duration) -> Landing {
+        let clock = &self.shared.clock;
+        let give_up = clock.now().plus(limit);
+        let mut pause = Duration::from_millis(20);
+        loop {
+            clock.sleep(clock.jittered(pause)).await;
+            pause = (pause * 3 / 2).min(Duration::from_millis(250));
+            let look = match self.look(key).await {
+                Ok(look) => look,
+                Err(error) => return Landing::StoreFailed(error),
+            };
+            let now = clock.now();
+            if let Some(entry) = look.live(now) {
+                let (entry, seq) = (entry.clone(), look.seq);
+                let landed = Landed {
+                    entry,
+                    seq,
+                    moved: false,
+                    checked: seq,
+                    extra: None,
+                };
+                return Landing::Value(Arc::new(landed));
+            }
+            if look.lease(now) != Some(flight.mark) {
+                return Landing::Again;
+            }
+            if now >= give_up {
+                return Landing::TooLong;
+            }
+        }
+    }
+}
+
+/// Takes a lease back whose holder was dropped in mid-air.
+struct Release {
+    cache: Cache,
+    key: Key,
+    mark: Stamp,
+    armed: AtomicBool,
+}
+
+impl Release {
+    fn new(cache: &Cache, pilot: &Pilot) -> Self {
+        let (cache, key, mark) = (cache.clone(), pilot.key().clone(), pilot.flight().mark);
+        Self {
+            cache,
+            key,
+            mark,
+            armed: AtomicBool::new(true),
+        }
+    }
+
+    fn disarm(&self) {
+        self.armed.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        if !self.armed.load(Ordering::Relaxed) {
+            return;
+        }
+        let (cache, key, mark) = (self.cache.clone(), self.key.clone(), self.mark);
+        self.cache.shared.clock.spawn_if_running(async move {
+            cache
+                .end(&key, Some(mark), State::Idle, Duration::ZERO)
+                .await;
+        });
+    }
+}
+
+/// The failures of the last moments, so that callers of this process get the load's own error.
+#[derive(Default)]
+pub(super) struct Failures(Mutex<HashMap<Key, (Stamp, Failure, Moment)>>);
+
+/// Failures remembered before those that are over are dropped.
+const MOST_FAILURES: usize = 1024;
+
+impl Failures {
+    fn remember(&self, key: &Key, stamp: Stamp, failure: Failure, until: Moment) {
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() >= MOST_FAILURES {
+            let last = failures.values().map(|(_, _, until)| *until).max();
+            failures.retain(|_, (_, _, until)| Some(*until) == last);
+        }
+        failures.insert(key.clone(), (stamp, failure, until));
+    }
+
+    /// The failure that the marker `stamp` in the slot of `key` stands for.
+    pub(super) fn of(&self, key: &Key, stamp: Option<Stamp>) -> Failure {
+        let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match failures.get(key) {
+            Some((known, failure, _)) if Some(*known) == stamp => failure.clone(),
+            _ => Failure::Elsewhere,
+        }
+    }
+}
+
+impl std::fmt::Debug for Failures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Failures")
+    }
+}
+
+/// Runs `work`; `None` if it panicked.
+async fn caught<F: Future>(work: F) -> Option<F::Output> {
+    let mut work = pin!(work);
+    std::future::poll_fn(|context| {
+        let poll = AssertUnwindSafe(|| work.as_mut().poll(context));
+        match std::panic::catch_unwind(poll) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),
+            Err(_) => Poll::Ready(None),
+        }
+    })
+    .await
+}

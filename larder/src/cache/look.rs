@@ -1,0 +1,267 @@
+//! Reading a slot and judging what is in it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::Cache;
+use super::counts::count;
+use super::rules::Rule;
+use crate::entry::{Entry, Head, Stamp, State, Tag, Tagged};
+use crate::event::Miss;
+use crate::store::{Numbers, Tags};
+use crate::{Key, Moment, Result};
+
+/// Keys whose tags are remembered; past that, the memory starts anew.
+const MOST_HINTS: usize = 10_000;
+
+/// The tags that a key's entry had when it was last read, so that their numbers can be asked for
+/// in the same batch. Wrong hints cost a round trip, never a wrong answer.
+#[derive(Debug, Default)]
+pub(super) struct Hints(RwLock<HashMap<Key, Arc<[Tag]>>>);
+
+impl Hints {
+    fn get(&self, key: &Key) -> Option<Arc<[Tag]>> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(key)
+            .cloned()
+    }
+
+    fn put(&self, key: &Key, tags: &Arc<[Tag]>) {
+        let mut hints = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if hints.len() >= MOST_HINTS {
+            hints.clear();
+        }
+        hints.insert(key.clone(), Arc::clone(tags));
+    }
+}
+
+/// A slot as it was read, with its numbers.
+#[derive(Debug)]
+pub(crate) struct Look {
+    pub(crate) entry: Option<Entry>,
+    /// Era and counter, noted after the slot was read and before anything is loaded.
+    pub(crate) era: u64,
+    pub(crate) seq: u64,
+    /// The tag that was invalidated since the entry was made.
+    moved: Option<Tag>,
+}
+
+impl Look {
+    /// The entry, if it holds a value that may be looked at.
+    pub(crate) fn usable(&self, now: Moment) -> Option<&Entry> {
+        let usable = |entry: &&Entry| self.moved.is_none() && entry.is_within_grace(now);
+        self.entry.as_ref().filter(usable)
+    }
+
+    /// The entry, if the verbs see its value.
+    pub(crate) fn live(&self, now: Moment) -> Option<&Entry> {
+        self.usable(now).filter(|entry| entry.is_live(now))
+    }
+
+    /// What tells this slot from any later state of it.
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        self.entry.as_ref().map(|entry| entry.stamp)
+    }
+
+    pub(crate) fn state(&self, now: Moment) -> State {
+        self.entry
+            .as_ref()
+            .map_or(State::Idle, |entry| entry.state_at(now))
+    }
+
+    /// The lease in the slot.
+    pub(crate) fn lease(&self, now: Moment) -> Option<Stamp> {
+        (self.state(now) == State::Loading).then(|| self.stamp())?
+    }
+
+    /// Why there is nothing to serve.
+    pub(crate) fn miss(&self) -> Miss {
+        match (&self.entry, &self.moved) {
+            (_, Some(tag)) => Miss::Invalidated(tag.clone()),
+            (Some(entry), _) if entry.unreadable => Miss::Unreadable,
+            (Some(entry), _) if entry.value.is_some() => Miss::Expired,
+            _ => Miss::Absent,
+        }
+    }
+}
+
+impl Cache {
+    /// Reads the slot of `key` for a verb: what can be told at once, else one round trip.
+    pub(super) async fn look_for_value(&self, key: &Key) -> Result<Look> {
+        if let Some(entry) = self.shared.store.get_now(key)
+            && entry.as_ref().is_none_or(|entry| entry.tags.is_none())
+        {
+            return Ok(Look {
+                entry,
+                era: 0,
+                seq: 0,
+                moved: None,
+            });
+        }
+        let hint = self.shared.hints.get(key);
+        self.look_with(key, hint, false).await
+    }
+
+    /// Reads the slot of `key` and the numbers, in one round trip where the tags are as last time.
+    pub(crate) async fn look(&self, key: &Key) -> Result<Look> {
+        let hint = self.shared.hints.get(key);
+        self.look_with(key, hint, true).await
+    }
+
+    async fn look_with(&self, key: &Key, hint: Option<Arc<[Tag]>>, note: bool) -> Result<Look> {
+        let shared = &self.shared;
+        let names = hint.unwrap_or_default();
+        let ask = (note || !names.is_empty()).then(|| shared.tags(&names));
+        let mut found = shared.store.get(std::slice::from_ref(key), ask).await?;
+        let entry = found.entries.pop().flatten();
+        if entry.as_ref().is_some_and(|entry| entry.unreadable) {
+            count(&shared.counters.unreadable);
+        }
+        let numbers = found.numbers.unwrap_or_default();
+        let tagged = entry.as_ref().and_then(|entry| entry.tags.clone());
+        let moved = match tagged {
+            None => None,
+            Some(tagged) => self.moved(key, &tagged, &names, numbers.clone()).await?,
+        };
+        Ok(Look {
+            entry,
+            era: numbers.era,
+            seq: numbers.seq,
+            moved,
+        })
+    }
+
+    /// Which of `tagged`'s tags has moved, by `numbers` of `names` or, where those are other tags,
+    /// by another read.
+    async fn moved(
+        &self,
+        key: &Key,
+        tagged: &Tagged,
+        names: &[Tag],
+        numbers: Numbers,
+    ) -> Result<Option<Tag>> {
+        let shared = &self.shared;
+        if !shared.rules.keep(Rule::CheckTags) {
+            return Ok(None);
+        }
+        let known = tagged.good_from.iter().all(|(tag, _)| names.contains(tag));
+        if known {
+            return Ok(self.judge(&numbers, names, tagged));
+        }
+        let names: Arc<[Tag]> = tagged
+            .good_from
+            .iter()
+            .map(|(tag, _)| tag.clone())
+            .collect();
+        shared.hints.put(key, &names);
+        let numbers = self.numbers(&names).await?;
+        Ok(self.judge(&numbers, &names, tagged))
+    }
+
+    fn judge(&self, numbers: &Numbers, names: &[Tag], tagged: &Tagged) -> Option<Tag> {
+        let mut numbers = numbers.clone();
+        if !self.shared.rules.keep(Rule::CheckEra) {
+            numbers.era = tagged.era;
+        }
+        numbers.moved(names, tagged)
+    }
+
+    /// The numbers of `names` now.
+    pub(crate) async fn numbers(&self, names: &[Tag]) -> Result<Numbers> {
+        let found = self
+            .shared
+            .store
+            .get(&[], Some(self.shared.tags(names)))
+            .await?;
+        Ok(found.numbers.unwrap_or_default())
+    }
+
+    /// Which of `heads` belong to entries whose tags have not moved.
+    pub(super) async fn unmoved(&self, heads: Vec<Option<Head>>) -> Result<Vec<Option<Head>>> {
+        let tags = |head: &Head| head.tags.clone();
+        let mut names: Vec<Tag> = (heads.iter().flatten().filter_map(tags))
+            .flat_map(|tagged| {
+                tagged
+                    .good_from
+                    .iter()
+                    .map(|(tag, _)| tag.clone())
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        if names.is_empty() {
+            return Ok(heads);
+        }
+        names.sort_unstable();
+        names.dedup();
+        let numbers = self.numbers(&names).await?;
+        let keep = |head: &Head| {
+            head.tags
+                .as_ref()
+                .is_none_or(|tagged| self.judge(&numbers, &names, tagged).is_none())
+        };
+        Ok(heads.into_iter().map(|head| head.filter(keep)).collect())
+    }
+
+    /// Reads many slots in one round trip, or two where tags are new here.
+    pub(super) async fn look_at_many(&self, keys: &[Key]) -> Result<Vec<Look>> {
+        let shared = &self.shared;
+        let hints = keys.iter().filter_map(|key| shared.hints.get(key));
+        let mut names: Vec<Tag> = hints.flat_map(|tags| tags.to_vec()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let found = shared.store.get(keys, Some(shared.tags(&names))).await?;
+        let first = found.numbers.unwrap_or_default();
+        let mut numbers = first.clone();
+        let mut unknown = false;
+        for (key, entry) in keys.iter().zip(&found.entries) {
+            let Some(tagged) = entry.as_ref().and_then(|entry| entry.tags.as_ref()) else {
+                continue;
+            };
+            let tags: Arc<[Tag]> = tagged
+                .good_from
+                .iter()
+                .map(|(tag, _)| tag.clone())
+                .collect();
+            if tags.iter().any(|tag| !names.contains(tag)) {
+                unknown = true;
+                names.extend(tags.iter().cloned());
+                shared.hints.put(key, &tags);
+            }
+        }
+        if unknown {
+            numbers = self.numbers(&names).await?;
+        }
+        let look = |entry: Option<Entry>| {
+            let tagged = entry.as_ref().and_then(|entry| entry.tags.clone());
+            let moved = tagged.and_then(|tagged| self.judge(&numbers, &names, &tagged));
+            Look {
+                entry,
+                era: first.era,
+                seq: first.seq,
+                moved,
+            }
+        };
+        Ok(found.entries.into_iter().map(look).collect())
+    }
+}
+
+/// What is left of a deadline for those who inherit it: never is no bound.
+pub(super) fn life(fresh_until: Moment) -> Option<Moment> {
+    (fresh_until != Moment::NEVER).then_some(fresh_until)
+}
+
+/// For how long an entry made from a stale one may live.
+pub(super) const STALE_LIFE: Duration = Duration::from_secs(1);
+
+impl super::Shared {
+    /// The cache's tag space, with `names` in it.
+    pub(crate) fn tags<'a>(&'a self, names: &'a [Tag]) -> Tags<'a> {
+        Tags {
+            space: &self.space,
+            names,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Loading all that is missing at once.

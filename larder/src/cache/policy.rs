@@ -1,0 +1,111 @@
+//! How a key is loaded and how long what was loaded is good for.
+
+use std::time::Duration;
+
+use crate::{Tag, Ttl};
+
+/// How a fetch behaves; each setting has a default that is safe to ship.
+///
+/// ```
+/// use std::time::Duration;
+/// use larder::Policy;
+///
+/// let policy = Policy::new().ttl(Duration::from_secs(60)).grace(Duration::from_secs(30));
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Policy {
+    pub(crate) ttl: Ttl,
+    pub(crate) grace: Duration,
+    pub(crate) if_error: Duration,
+    pub(crate) soft_limit: Option<Duration>,
+    pub(crate) time_limit: Option<Duration>,
+    pub(crate) wait: Duration,
+    pub(crate) retry_after: Duration,
+    pub(crate) tags: Vec<Tag>,
+}
+
+/// How long a lease lasts unless it is renewed, which happens three times in that span.
+pub(crate) const LEASE: Duration = Duration::from_secs(6);
+/// How long callers do not queue after a load whose value was not kept.
+pub(crate) const PASS: Duration = Duration::from_secs(2);
+
+impl Policy {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self {
+            ttl: Ttl::Default,
+            grace: Duration::ZERO,
+            if_error: Duration::ZERO,
+            soft_limit: None,
+            time_limit: Some(Duration::from_secs(30)),
+            wait: Duration::from_secs(10),
+            retry_after: Duration::from_secs(2),
+            tags: Vec::new(),
+        }
+    }
+
+    /// How long what is loaded is fresh. Default: the cache's, five minutes unless changed.
+    pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
+        self.ttl = ttl.into();
+        self
+    }
+
+    /// For how long after its TTL a value is served while one load refreshes it in the background
+    /// (stale-while-revalidate, RFC 5861 §3). Default: not at all.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// For how long after its TTL a value is served when a load fails or is slow (stale-if-error,
+    /// RFC 5861 §4). Default: not at all.
+    pub fn stale_if_error(mut self, span: Duration) -> Self {
+        self.if_error = span;
+        self
+    }
+
+    /// After how long a caller is given a stale value, if [`stale_if_error`](Self::stale_if_error)
+    /// allows one, while the load goes on. Default: never.
+    pub fn soft_limit(mut self, limit: Duration) -> Self {
+        self.soft_limit = Some(limit);
+        self
+    }
+
+    /// After how long a load is given up. Default: 30 s.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.time_limit = Some(limit);
+        self
+    }
+
+    /// How long to wait for another's load of the same key before loading beside the cache.
+    /// Default: 10 s.
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// For how long a failed load is not tried again. Default: 2 s.
+    pub fn retry_after(mut self, span: Duration) -> Self {
+        self.retry_after = span;
+        self
+    }
+
+    /// Tags of what is loaded, for [`Cache::invalidate`](crate::Cache::invalidate). Default: none.
+    pub fn tags<I: IntoIterator<Item: AsRef<str>>>(mut self, tags: I) -> Self {
+        self.tags
+            .extend(tags.into_iter().map(|tag| Tag::from(tag.as_ref())));
+        self
+    }
+
+    /// How long a value is kept past its TTL.
+    pub(crate) fn kept_stale(&self) -> Duration {
+        self.grace.max(self.if_error)
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::new()
+    }
+}

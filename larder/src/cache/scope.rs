@@ -1,0 +1,102 @@
+//! What a load depends on, gathered while it runs.
+//!
+//! A scope is a task-local: whatever is read from a cache inside a load adds its tags, with the
+//! numbers they are good from, to the load's entry. Plain verbs add tags only; fetches add tags
+//! and life.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::entry::{Tag, Tagged};
+use crate::{Key, Moment};
+
+tokio::task_local! {
+    static CURRENT: Arc<Scope>;
+}
+
+/// The surroundings of one load.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    parent: Option<Arc<Scope>>,
+    /// Which cache and which key is being loaded, to notice a load that needs itself.
+    cache: usize,
+    key: Key,
+    /// The numbers noted before the load.
+    pub(crate) era: u64,
+    pub(crate) seq: u64,
+    gathered: Mutex<Gathered>,
+}
+
+/// What was read inside a scope.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gathered {
+    /// Tags read, each with the smallest number that something made of it is good from.
+    pub(crate) tags: BTreeMap<Tag, u64>,
+    /// When the first of the values read stops being fresh.
+    pub(crate) life: Option<Moment>,
+    /// Whether tags of another space, or another era, were among them: then nothing can be kept.
+    pub(crate) mixed: bool,
+}
+
+impl Scope {
+    /// A scope for the load of `key`, inside the present one.
+    pub(crate) fn new(cache: usize, key: Key, era: u64, seq: u64) -> Arc<Self> {
+        let gathered = Mutex::default();
+        Arc::new(Self {
+            parent: Self::current(),
+            cache,
+            key,
+            era,
+            seq,
+            gathered,
+        })
+    }
+
+    /// The scope in which the caller runs, if it runs in a load.
+    pub(crate) fn current() -> Option<Arc<Self>> {
+        CURRENT.try_with(Arc::clone).ok()
+    }
+
+    /// Runs `work` in this scope.
+    pub(crate) fn around<F: Future>(self: Arc<Self>, work: F) -> impl Future<Output = F::Output> {
+        CURRENT.scope(self, work)
+    }
+
+    /// Whether the caller is inside a load of `key`.
+    pub(crate) fn is_loading(cache: usize, key: &Key) -> bool {
+        let mut scope = Self::current();
+        while let Some(this) = scope {
+            if this.cache == cache && this.key == *key {
+                return true;
+            }
+            scope = this.parent.clone();
+        }
+        false
+    }
+
+    /// Adds what was read to the caller's scope, if there is one.
+    pub(crate) fn absorb(tagged: Option<&Tagged>, life: Option<Moment>) {
+        let _ = CURRENT.try_with(|scope| {
+            let mut gathered = scope.gathered();
+            if let Some(life) = life {
+                gathered.life = Some(gathered.life.map_or(life, |known| known.min(life)));
+            }
+            let Some(tagged) = tagged else { return };
+            gathered.mixed |= tagged.era != scope.era;
+            for (tag, good_from) in &tagged.good_from {
+                let known = gathered.tags.entry(tag.clone()).or_insert(*good_from);
+                *known = (*known).min(*good_from);
+            }
+        });
+    }
+
+    /// What was read in this scope so far.
+    pub(crate) fn take(&self) -> Gathered {
+        std::mem::take(&mut self.gathered())
+    }
+
+    fn gathered(&self) -> MutexGuard<'_, Gathered> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,158 @@
+//! A lease in the caller's hands: for those who read and then set.
+
+use std::future::IntoFuture;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Cache;
+use super::write::{Boxed, Terms, terms};
+use crate::entry::{Mark, Stamp, State, Tagged, Value};
+use crate::store::When;
+use crate::{Key, Result};
+
+/// How long a ticket is good.
+const LASTS: Duration = Duration::from_secs(30);
+
+/// The right to set a value that is read from now on.
+///
+/// Taken *before* the value is read from where it comes from. [`set`](Self::set) then writes it
+/// only if nobody has set, deleted or invalidated the key meanwhile: what a [`fetch`](Cache::fetch)
+/// promises, for code that cannot be a closure. It is good for thirty seconds; whoever fetches the
+/// key meanwhile waits for it. Dropped, it lets them go.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> larder::Result<()> {
+/// let cache = larder::Cache::new(larder::store::Memory::new());
+///
+/// let ticket = cache.ticket("user:7").await?;
+/// let name = "old name"; // read from the database …
+/// cache.delete("user:7").await?; // … where somebody changes it meanwhile
+/// assert!(!ticket.set(name).await?, "what was read is outdated, and not kept");
+///
+/// let ticket = cache.ticket("user:7").await?;
+/// assert!(ticket.set("new name").await?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a ticket that is dropped lets others load"]
+pub struct Ticket {
+    cache: Cache,
+    key: Key,
+    /// The lease, unless somebody else is loading.
+    mark: Option<Stamp>,
+    era: u64,
+    seq: u64,
+}
+
+/// A [`Ticket::set`] to be awaited.
+#[derive(Debug)]
+#[must_use = "nothing is written until it is awaited"]
+pub struct SetTicket {
+    ticket: Ticket,
+    value: Result<Value>,
+    terms: Terms,
+}
+
+impl Cache {
+    /// Takes a [`Ticket`] for `key`, before its value is read.
+    ///
+    /// Where somebody is loading the key already, the ticket is void: its `set` writes nothing,
+    /// since the other will. Two round trips.
+    pub async fn ticket(&self, key: impl AsRef<str>) -> Result<Ticket> {
+        let key = self.key(key);
+        let look = self.look(&key).await?;
+        let clock = &self.shared.clock;
+        let now = clock.now();
+        let mark = Mark {
+            stamp: Stamp::draw(clock),
+            state: State::Loading,
+            until: now.plus(LASTS),
+        };
+        let is_free = look.lease(now).is_none();
+        let taken = is_free && self.shared.store.mark(&key, look.stamp(), mark).await?;
+        let mark = taken.then_some(mark.stamp);
+        Ok(Ticket {
+            cache: self.clone(),
+            key,
+            mark,
+            era: look.era,
+            seq: look.seq,
+        })
+    }
+}
+
+impl Ticket {
+    /// Writes `value` if nothing has happened to the key, or to the value's tags, since the ticket
+    /// was taken; says whether it did.
+    pub fn set<T: Serialize + ?Sized>(self, value: &T) -> SetTicket {
+        let value = self.cache.shared.codec.encode(value);
+        SetTicket {
+            ticket: self,
+            value,
+            terms: Terms::default(),
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let Some(mark) = self.mark.take() else { return };
+        let (cache, key) = (self.cache.clone(), self.key.clone());
+        self.cache.shared.clock.spawn_if_running(async move {
+            cache
+                .end(&key, Some(mark), State::Idle, Duration::ZERO)
+                .await;
+        });
+    }
+}
+
+impl SetTicket {
+    terms!();
+}
+
+impl IntoFuture for SetTicket {
+    type Output = Result<bool>;
+    type IntoFuture = Boxed<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let Self {
+                mut ticket,
+                value,
+                terms,
+            } = self;
+            let value = value?;
+            let Some(mark) = ticket.mark else {
+                return Ok(false);
+            };
+            let names = terms.tags();
+            let good_from = names.iter().map(|tag| (tag.clone(), ticket.seq)).collect();
+            let tagged = Tagged {
+                era: ticket.era,
+                good_from,
+            };
+            let numbers = match names {
+                [] => None,
+                names => Some(ticket.cache.numbers(names).await?),
+            };
+            if numbers.is_some_and(|numbers| numbers.moved(names, &tagged).is_some()) {
+                return Ok(false);
+            }
+            let Some(entry) = ticket.cache.entry(value, &terms, Some(&tagged)) else {
+                return Ok(false);
+            };
+            let written = ticket
+                .cache
+                .shared
+                .store
+                .put(&ticket.key, entry, When::IfStamp(mark));
+            let written = written.await?;
+            // The lease went with the write.
+            ticket.mark = None;
+            Ok(written)
+        })
+    }
+}

@@ -1,0 +1,468 @@
+//! The engine: one load, no old value afterwards, nobody hangs.
+
+use std::future::IntoFuture as _;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use larder::store::{Memory, Store as _};
+use larder::{Cache, Clock, ErrorKind, FetchError, Mark, Policy, Stamp, State};
+use tokio::time::sleep;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A cache on tokio's paused clock.
+fn cache() -> Cache {
+    Cache::new(Memory::builder().clock(Clock::seeded(1)).build())
+}
+
+/// Counts loads; each takes a second and gives its number.
+#[derive(Clone, Default)]
+struct Source(Arc<AtomicUsize>);
+
+impl Source {
+    fn load(&self) -> impl Future<Output = Result<usize, io::Error>> + Send + 'static + use<> {
+        let number = self.0.fetch_add(1, Ordering::SeqCst) + 1;
+        async move {
+            sleep(SECOND).await;
+            Ok(number)
+        }
+    }
+
+    fn loads(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+async fn fetch(cache: &Cache, source: &Source) -> usize {
+    let source = source.clone();
+    cache.fetch("k", move || source.load()).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_callers_at_once_make_one_load() {
+    let (cache, source) = (cache(), Source::default());
+
+    let callers: Vec<_> = (0..1000)
+        .map(|_| {
+            let (cache, source) = (cache.clone(), source.clone());
+            tokio::spawn(async move { fetch(&cache, &source).await })
+        })
+        .collect();
+
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), 1);
+    }
+    assert_eq!(source.loads(), 1);
+    assert_eq!(fetch(&cache, &source).await, 1);
+    let counts = cache.counts();
+    assert_eq!((counts.loads, counts.joined, counts.hits), (1, 999, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_loaded_before_a_delete_is_not_kept() {
+    for act in ["delete", "set", "clear", "tag"] {
+        let (cache, source) = (cache(), Source::default());
+        let load = {
+            let source = source.clone();
+            cache.fetch("k", move || source.load()).tags(["t"])
+        };
+
+        let during = async {
+            sleep(SECOND / 2).await;
+            match act {
+                "delete" => drop(cache.delete("k").await.unwrap()),
+                "set" => cache.set("k", &100).await.unwrap(),
+                "clear" => cache.clear().await.unwrap(),
+                _ => cache.invalidate(["t"]).await.unwrap(),
+            }
+        };
+        let (loaded, ()) = tokio::join!(load.into_future(), during);
+
+        assert_eq!(
+            loaded.unwrap(),
+            1,
+            "{act}: who asked before gets what it waited for"
+        );
+        let after = cache.get::<usize>("k").await.unwrap();
+        assert_eq!(after, (act == "set").then_some(100), "{act}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_after_a_delete_is_not_given_the_load_that_began_before_it() {
+    for tag in [false, true] {
+        let (cache, source) = (cache(), Source::default());
+        let early = {
+            let (cache, source) = (cache.clone(), source.clone());
+            let load = move || source.load();
+            tokio::spawn(async move { cache.fetch("k", load).tags(["t"]).await.unwrap() })
+        };
+        sleep(SECOND / 2).await;
+
+        if tag {
+            cache.invalidate(["t"]).await.unwrap();
+        } else {
+            cache.delete("k").await.unwrap();
+        }
+        let late = fetch(&cache, &source).await;
+
+        assert_eq!((early.await.unwrap(), late), (1, 2), "tag: {tag}");
+        assert_eq!(cache.get("k").await.unwrap(), Some(2), "tag: {tag}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_value_is_served_while_one_load_refreshes_it() {
+    let (cache, source) = (cache(), Source::default());
+    let fetch = || {
+        let source = source.clone();
+        cache
+            .fetch("k", move || source.load())
+            .ttl(SECOND)
+            .grace(10 * SECOND)
+    };
+    assert_eq!(fetch().await.unwrap(), 1);
+    sleep(2 * SECOND).await;
+
+    for _ in 0..10 {
+        assert_eq!(fetch().await.unwrap(), 1);
+    }
+    sleep(SECOND + SECOND / 2).await;
+
+    assert_eq!(fetch().await.unwrap(), 2);
+    assert_eq!(source.loads(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_past_its_grace_or_invalidated_is_not_served_stale() {
+    let (cache, source) = (cache(), Source::default());
+    let fetch = || {
+        let source = source.clone();
+        let fetch = cache.fetch("k", move || source.load()).tags(["t"]);
+        fetch
+            .ttl(SECOND)
+            .grace(10 * SECOND)
+            .stale_if_error(10 * SECOND)
+    };
+    assert_eq!(fetch().await.unwrap(), 1);
+    sleep(2 * SECOND).await;
+
+    cache.invalidate(["t"]).await.unwrap();
+    assert_eq!(fetch().await.unwrap(), 2);
+    sleep(12 * SECOND).await;
+    assert_eq!(fetch().await.unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_load_is_told_to_all_and_not_tried_again_at_once() {
+    let cache = cache();
+    let tries = Arc::new(AtomicUsize::new(0));
+    let fetch = || {
+        let tries = tries.clone();
+        cache.fetch("k", move || async move {
+            tries.fetch_add(1, Ordering::SeqCst);
+            sleep(SECOND).await;
+            Err::<i32, _>(io::Error::other("down"))
+        })
+    };
+
+    let (first, second) = tokio::join!(fetch().into_future(), fetch().into_future());
+    let third = fetch().await;
+
+    for failed in [first, second, third] {
+        let Err(FetchError::Load(error)) = failed else {
+            panic!("{failed:?}")
+        };
+        assert_eq!(error.to_string(), "down");
+    }
+    assert_eq!(tries.load(Ordering::SeqCst), 1);
+    sleep(2 * SECOND).await;
+    assert!(fetch().await.is_err());
+    assert_eq!(tries.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_value_stands_in_for_a_failed_and_for_a_slow_load() {
+    let cache = cache();
+    let fetch = |result: Result<i32, &'static str>, takes: Duration| {
+        let load = move || async move {
+            sleep(takes).await;
+            result
+        };
+        let policy = Policy::new()
+            .ttl(SECOND)
+            .stale_if_error(60 * SECOND)
+            .soft_limit(SECOND);
+        cache.fetch("k", load).policy(policy)
+    };
+    assert_eq!(fetch(Ok(1), Duration::ZERO).await.unwrap(), 1);
+    sleep(2 * SECOND).await;
+
+    assert_eq!(fetch(Err("down"), Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(
+        fetch(Err("not even tried"), Duration::ZERO).await.unwrap(),
+        1
+    );
+    sleep(3 * SECOND).await;
+    assert_eq!(fetch(Ok(2), 5 * SECOND).await.unwrap(), 1, "slow");
+    sleep(5 * SECOND).await;
+    assert_eq!(
+        cache.get::<i32>("k").await.unwrap(),
+        None,
+        "its own second has passed"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_value_does_not_stand_in_for_a_failed_load() {
+    let cache = cache();
+    let policy = Policy::new().ttl(SECOND).stale_if_error(60 * SECOND);
+    let good = cache
+        .fetch("k", || async { Ok::<_, String>(1) })
+        .policy(policy.clone());
+    good.await.unwrap();
+    sleep(2 * SECOND).await;
+
+    let failing = cache.fetch("k", || async {
+        sleep(SECOND).await;
+        Err::<i32, _>("down".to_owned())
+    });
+    let delete = async {
+        sleep(SECOND / 2).await;
+        cache.delete("k").await.unwrap();
+    };
+    let (failed, ()) = tokio::join!(failing.policy(policy).into_future(), delete);
+
+    assert!(matches!(failed, Err(FetchError::Load(_))), "{failed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_goes_away_does_not_take_the_load_with_it() {
+    let (cache, source) = (cache(), Source::default());
+    let leader = {
+        let (cache, source) = (cache.clone(), source.clone());
+        tokio::spawn(async move { fetch(&cache, &source).await })
+    };
+    sleep(SECOND / 2).await;
+
+    leader.abort();
+    assert_eq!(fetch(&cache, &source).await, 1);
+    assert_eq!(source.loads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_holder_of_a_borrowing_load_goes_away_a_waiter_runs_its_own() {
+    let (cache, source) = (cache(), Source::default());
+    let here = |cache: Cache, source: Source| async move {
+        cache.fetch_here("k", |_| source.load()).await.unwrap()
+    };
+    let leader = tokio::spawn(here(cache.clone(), source.clone()));
+    sleep(SECOND / 2).await;
+    let waiter = tokio::spawn(here(cache.clone(), source.clone()));
+    sleep(SECOND / 4).await;
+
+    leader.abort();
+
+    assert_eq!(waiter.await.unwrap(), 2);
+    assert_eq!(
+        cache.get("k").await.unwrap(),
+        Some(2),
+        "its load was under a lease of its own"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_an_error_for_the_waiters_and_the_next_load_works() {
+    let cache = cache();
+    let panicking = || cache.fetch("k", || async { panic!("planted") as Result<i32, String> });
+
+    let (first, second) = tokio::join!(panicking().into_future(), panicking().into_future());
+
+    assert!(matches!(first, Err(FetchError::Panicked)), "{first:?}");
+    assert!(matches!(second, Err(FetchError::Panicked)), "{second:?}");
+    sleep(3 * SECOND).await;
+    assert_eq!(cache.get_or_set("k", || async { 5 }).await.unwrap(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_without_end_runs_into_its_time_limit() {
+    let cache = cache();
+    let endless = || async { std::future::pending::<Result<i32, String>>().await };
+
+    let timed_out = cache.fetch("k", endless).time_limit(5 * SECOND).await;
+
+    assert!(
+        matches!(timed_out, Err(FetchError::Timeout)),
+        "{timed_out:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_longer_than_a_lease_is_still_the_only_one_and_kept() {
+    let (memory, source) = (
+        Memory::builder().clock(Clock::seeded(1)).build(),
+        Source::default(),
+    );
+    let (here, there) = (Cache::new(memory.clone()), Cache::new(memory));
+    let slow = |cache: Cache| {
+        let source = source.clone();
+        let load = move || async move {
+            sleep(20 * SECOND).await;
+            source.load().await
+        };
+        async move {
+            cache
+                .fetch("k", load)
+                .policy(Policy::new().wait(60 * SECOND))
+                .await
+        }
+    };
+
+    let (first, second) = tokio::join!(slow(here), slow(there));
+
+    assert_eq!((first.unwrap(), second.unwrap(), source.loads()), (1, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_holder_died_lapses() {
+    let memory = Memory::builder().clock(Clock::seeded(1)).build();
+    let cache = Cache::new(memory.clone());
+    let until = memory.clock().now().plus(6 * SECOND);
+    let mark = Mark {
+        stamp: Stamp::from_number(9),
+        state: State::Loading,
+        until,
+    };
+    assert!(memory.mark(&cache.key("k"), None, mark).await.unwrap());
+
+    let source = Source::default();
+
+    assert_eq!(fetch(&cache, &source).await, 1);
+    assert_eq!(cache.get("k").await.unwrap(), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_passed_is_not_shared_and_nobody_queues_for_it() {
+    let (cache, loads) = (cache(), Arc::new(AtomicUsize::new(0)));
+    let fetch = || {
+        let loads = loads.clone();
+        cache.fetch_with("k", move |loading| async move {
+            loading.pass();
+            sleep(SECOND).await;
+            Ok::<_, String>(loads.fetch_add(1, Ordering::SeqCst))
+        })
+    };
+
+    let began = tokio::time::Instant::now();
+    let (a, b, c) = tokio::join!(
+        fetch().into_future(),
+        fetch().into_future(),
+        fetch().into_future()
+    );
+    let mut given = [a.unwrap(), b.unwrap(), c.unwrap()];
+    given.sort_unstable();
+
+    assert_eq!(given, [0, 1, 2]);
+    assert!(
+        began.elapsed() < 3 * SECOND,
+        "the waiters load side by side"
+    );
+    assert_eq!(cache.get::<usize>("k").await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_hands_its_tags_and_life_to_the_load_around_it() {
+    let cache = cache();
+    let outer = || {
+        let cache = cache.clone();
+        let inner = cache.clone();
+        let load = move || async move {
+            let load = || async { Ok::<_, String>(1) };
+            inner
+                .fetch("inner", load)
+                .tags(["object:5"])
+                .ttl(2 * SECOND)
+                .await
+                .map(|n| n + 10)
+        };
+        async move { cache.fetch("outer", load).ttl(60 * SECOND).await.unwrap() }
+    };
+
+    assert_eq!(outer().await, 11);
+    assert_eq!(
+        cache.ttl("outer").await.unwrap(),
+        Some(larder::Ttl::For(2 * SECOND))
+    );
+    cache.invalidate(["object:5"]).await.unwrap();
+    assert_eq!(cache.get::<i32>("outer").await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_needs_its_own_key_does_not_hang() {
+    let cache = cache();
+    let inner = cache.clone();
+
+    let value = cache
+        .fetch("k", move || async move {
+            inner.fetch("k", || async { Ok::<_, String>(1) }).await
+        })
+        .await;
+
+    assert_eq!(value.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_another_type_is_not_misread() {
+    let cache = cache();
+    let strings = cache.fetch("k", || async { Err::<i32, _>("text") });
+    assert!(strings.await.is_err());
+
+    let numbers = cache.fetch("k", || async { Err::<i32, u8>(5) }).await;
+
+    let Err(FetchError::Store(error)) = numbers else {
+        panic!("{numbers:?}")
+    };
+    assert_eq!(error.kind(), ErrorKind::LoadFailed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_waits_for_loads_in_the_background() {
+    let (cache, source) = (cache(), Source::default());
+    let loading = {
+        let (cache, source) = (cache.clone(), source.clone());
+        tokio::spawn(async move { fetch(&cache, &source).await })
+    };
+    sleep(SECOND / 2).await;
+    loading.abort();
+
+    cache.close().await.unwrap();
+
+    assert_eq!(cache.get("k").await.unwrap(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_callers_on_many_threads_make_one_load() {
+    let cache = Cache::new(Memory::new());
+    for round in 0..50 {
+        let loads = Arc::new(AtomicUsize::new(0));
+        let callers: Vec<_> = (0..32)
+            .map(|_| {
+                let (cache, loads) = (cache.clone(), loads.clone());
+                let load = move || async move {
+                    tokio::task::yield_now().await;
+                    loads.fetch_add(1, Ordering::SeqCst)
+                };
+                tokio::spawn(
+                    async move { cache.get_or_set(format!("k{round}"), load).await.unwrap() },
+                )
+            })
+            .collect();
+
+        for caller in callers {
+            assert_eq!(caller.await.unwrap(), 0);
+        }
+        assert_eq!(loads.load(Ordering::SeqCst), 1);
+    }
+}
