@@ -149,6 +149,7 @@ impl Clock {
         tokio::time::timeout(span, work).await.ok()
     }
 
+    #[expect(clippy::unused_self, reason = "a seam, whatever the clock")]
     pub(crate) fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -157,6 +158,7 @@ impl Clock {
         tokio::spawn(work)
     }
 
+    #[expect(clippy::unused_self, reason = "a seam, whatever the clock")]
     /// Runs `work` in the background if there is a runtime to run it; for use in `Drop`.
     pub(crate) fn spawn_if_running<F>(&self, work: F)
     where

@@ -13,8 +13,8 @@ mod ttl;
 #[cfg(feature = "simulation")]
 pub use cache::Rule;
 pub use cache::{
-    Add, Cache, CacheBuilder, Counts, Fetch, FetchError, FetchHere, Loading, Policy, Set, SetMany,
-    SetTicket, Ticket,
+    Add, Cache, CacheBuilder, Counts, Fetch, FetchError, FetchHere, FetchMany, Loading, Policy,
+    Set, SetMany, SetTicket, Ticket,
 };
 pub use clock::{Clock, Moment};
 pub use codec::Codec;

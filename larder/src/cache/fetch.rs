@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use super::Cache;
 use super::lead::{Load, Told};
@@ -191,20 +192,21 @@ impl Cache {
         L: Load + 'static,
         L::Out: 'static,
     {
-        use tracing::Instrument as _;
-
         let (tell, told) = oneshot::channel();
         let cache = self.clone();
-        let work = async move {
+        self.spawn_in_scope(async move {
             let _ = tell.send(cache.lead(departure, load).await);
-        };
+        });
+        told
+    }
+
+    /// Spawns `work` in the caller's span and scope, which a spawned task has not by itself.
+    pub(super) fn spawn_in_scope(&self, work: impl Future<Output = ()> + Send + 'static) {
         let work = work.instrument(tracing::Span::current());
-        // A spawned task has no scope of its own: it is given the caller's.
         match Scope::current() {
             Some(scope) => drop(self.shared.clock.spawn(scope.around(work))),
             None => drop(self.shared.clock.spawn(work)),
         }
-        told
     }
 
     /// What the caller gets of its own load.

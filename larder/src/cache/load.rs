@@ -228,6 +228,7 @@ macro_rules! policy {
         }
     };
 }
+pub(super) use policy;
 
 /// A [`fetch`](Cache::fetch) to be awaited.
 #[must_use = "nothing is read until it is awaited"]

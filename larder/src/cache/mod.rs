@@ -22,6 +22,7 @@ mod fetch;
 mod lead;
 mod load;
 mod look;
+mod many;
 mod policy;
 mod rules;
 mod scope;
@@ -41,6 +42,7 @@ use self::counts::Counters;
 pub use self::counts::Counts;
 use self::counts::count;
 pub use self::load::{Fetch, FetchError, FetchHere, Loading};
+pub use self::many::FetchMany;
 pub use self::policy::Policy;
 #[cfg(feature = "simulation")]
 pub use self::rules::Rule;
@@ -238,7 +240,7 @@ impl Cache {
         let look = self.look_for_value(&key).await?;
         Ok(self.read(&key, &look, |entry| {
             let kept = entry.decoded.as_ref();
-            if let Some(value) = kept.and_then(|decoded| decoded.get()) {
+            if let Some(value) = kept.and_then(crate::entry::Decoded::get) {
                 return Some(value);
             }
             let value = Arc::new(self.decode(entry)?);
