@@ -1,1 +1,4 @@
 //! Larder.
+
+#[cfg(feature = "page")]
+pub mod django_keys;
