@@ -2,3 +2,5 @@
 
 #[cfg(feature = "page")]
 pub mod django_keys;
+#[cfg(feature = "page")]
+pub mod page;

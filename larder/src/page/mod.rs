@@ -1,0 +1,7 @@
+//! Whole responses: which of them are kept, for whom, for how long and under which key.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `rules/` | what HTTP says about keeping a response, as pure functions |
+
+pub mod rules;
