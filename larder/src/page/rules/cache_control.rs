@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http::header::{CACHE_CONTROL, EXPIRES, HeaderName, HeaderValue};
 
 use super::dates::http_date;
-use super::{joined, replace};
+use super::{latin1, replace};
 
 /// The longest time a directive can say: RFC 9111 §1.2.2 takes 2^31 seconds for whatever is longer.
 const LONGEST: u64 = 1 << 31;
@@ -79,15 +79,19 @@ pub enum NoCache {
 }
 
 impl CacheControl {
-    /// Reads all `Cache-Control` lines of `headers` as one.
+    /// Reads all `Cache-Control` lines of `headers` as one list.
     pub fn of(headers: &HeaderMap) -> Self {
-        joined(headers, &CACHE_CONTROL, ",").map_or_else(Self::default, |text| Self::parse(&text))
+        Self::read(&lines(headers))
     }
 
     /// Reads the value of one `Cache-Control` header.
     pub fn parse(text: &str) -> Self {
+        Self::read(&[text])
+    }
+
+    fn read<T: AsRef<str>>(lines: &[T]) -> Self {
         let mut said = Self::default();
-        for member in members(text) {
+        for member in lines.iter().flat_map(|line| members(line.as_ref())) {
             said.take(&directive(member));
         }
         said
@@ -145,6 +149,12 @@ impl NoCache {
 struct Directive<'a> {
     name: String,
     value: Option<&'a str>,
+}
+
+/// Returns the lines one by one, so that a quote left open in one has no part in the next.
+fn lines(headers: &HeaderMap) -> Vec<String> {
+    let lines = headers.get_all(CACHE_CONTROL).iter();
+    lines.map(|line| latin1(line.as_bytes())).collect()
 }
 
 /// Splits a list at its commas, leaving those in quoted strings, and drops blanks and empty members.
@@ -248,21 +258,21 @@ pub fn max_age(headers: &HeaderMap) -> Option<Duration> {
 /// assert_eq!(headers["cache-control"], "max-age=30, public");
 /// ```
 pub fn patch_cache_control(headers: &mut HeaderMap, directives: &[(&str, Option<&str>)]) {
-    let before = joined(headers, &CACHE_CONTROL, ",").unwrap_or_default();
+    let before = lines(headers);
     let mut list: Vec<Directive<'_>> = Vec::new();
-    for member in members(&before) {
+    for member in before.iter().flat_map(|line| members(line)) {
         put(&mut list, directive(member));
     }
-    let given = |name: &str| {
-        directives
+    for (new, other) in [("public", "private"), ("private", "public")] {
+        let given = directives
             .iter()
-            .any(|(given, _)| given.eq_ignore_ascii_case(name))
-    };
-    let there = |list: &[Directive<'_>], name: &str| list.iter().any(|known| known.name == name);
-    if there(&list, "private") && given("public") {
-        list.retain(|known| known.name != "private");
-    } else if there(&list, "public") && given("private") {
-        list.retain(|known| known.name != "public");
+            .any(|(name, _)| name.eq_ignore_ascii_case(new));
+        let there = list.iter().position(|known| known.name == other);
+        // Where both are given, Django lets the new `public` remove the old `private` and looks no further.
+        if let (true, Some(at)) = (given, there) {
+            list.remove(at);
+            break;
+        }
     }
     for &(name, value) in directives {
         let name = name.to_ascii_lowercase();

@@ -25,7 +25,12 @@ fn commas_and_names_in_quotes_are_not_directives() {
 
 #[test]
 fn quote_that_is_never_closed_hides_nothing() {
+    let mut headers = HeaderMap::new();
+    headers.append(CACHE_CONTROL, HeaderValue::from_static("x=\"a"));
+    headers.append(CACHE_CONTROL, HeaderValue::from_static("private, y=\"b"));
+
     assert!(CacheControl::parse("x=\"abc, private").private);
+    assert!(CacheControl::of(&headers).private);
 }
 
 #[test]

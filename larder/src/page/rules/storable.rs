@@ -267,9 +267,9 @@ fn refusals(headers: &HeaderMap) -> (bool, bool) {
 }
 
 fn has_member(headers: &HeaderMap, name: &http::HeaderName, wanted: &str) -> bool {
-    let text = joined(headers, name, ",").unwrap_or_default();
-    text.split(',')
-        .any(|member| member.trim().eq_ignore_ascii_case(wanted))
+    let lines = headers.get_all(name).iter();
+    let mut members = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    members.any(|member| member.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

@@ -172,8 +172,12 @@ fn has_strong(list: &[&str], etag: Option<&str>) -> bool {
 }
 
 fn has_weak(list: &[&str], etag: Option<&str>) -> bool {
-    let opaque = |etag: &str| etag.strip_prefix("W/").unwrap_or(etag).to_owned();
-    etag.is_some_and(|etag| list == ["*"] || list.iter().any(|known| opaque(known) == opaque(etag)))
+    let same = |known: &str, etag: &str| opaque(known) == opaque(etag);
+    etag.is_some_and(|etag| list == ["*"] || list.iter().any(|known| same(known, etag)))
+}
+
+fn opaque(etag: &str) -> &str {
+    etag.strip_prefix("W/").unwrap_or(etag)
 }
 
 fn unmodified_since(page: Validators<'_>, since: SystemTime) -> bool {
