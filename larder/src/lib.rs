@@ -2,11 +2,15 @@
 mod cache;
 mod clock;
 mod codec;
+#[cfg(feature = "page")]
+pub mod django_keys;
 mod entry;
 mod error;
 mod event;
 mod flight;
 mod key;
+#[cfg(feature = "page")]
+pub mod page;
 pub mod store;
 mod ttl;
 
