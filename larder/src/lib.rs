@@ -24,6 +24,6 @@ pub use clock::{Clock, Moment};
 pub use codec::Codec;
 pub use entry::{Entry, FORMAT, HEADER, Head, MAX_DECODED, Mark, Stamp, State, Tag, Tagged, Value};
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Bypass, Listener, Miss, Outcome, Stale};
+pub use event::{Bypass, Listener, Miss, Outcome, Reason, Stale};
 pub use key::{Key, MAX_NAME, Version};
 pub use ttl::Ttl;

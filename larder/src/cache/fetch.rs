@@ -42,12 +42,12 @@ impl std::fmt::Debug for Landed {
 
 /// What a fetch came to.
 pub(crate) enum Fetched<L: Load> {
-    /// A value from the store, or of another's load.
-    Served(Served),
+    /// A value from the store, or of another's load; and the load, unless it runs behind it.
+    Served(Served, Option<L>),
     /// What the caller's own load gave, kept or not.
     Loaded(L::Out, Miss),
-    /// The load failed.
-    Failed(Failure, Miss),
+    /// The caller's load failed, or another's did and the caller's did not run.
+    Failed(Failure, Miss, Option<L>),
     /// The load is to run beside the cache; nothing of it may be kept or shared.
     Alone(L, Bypass),
     /// The store failed before the load ran.
@@ -112,14 +112,20 @@ impl Cache {
         loop {
             let departure = match self.step(&mut approach, accept).await {
                 Err(error) => return Fetched::StoreFailed(error, load),
-                Ok(Step::Serve(served)) => return self.served(served),
-                Ok(Step::Fail(failure, miss)) => return Fetched::Failed(failure, miss),
+                Ok(Step::Serve(served)) => return self.served(served, Some(load)),
+                Ok(Step::Fail(failure, miss)) => {
+                    return Fetched::Failed(failure, miss, Some(load));
+                }
                 Ok(Step::Alone(why)) => return Fetched::Alone(load, why),
                 Ok(Step::Refresh(served, departure)) => {
-                    if let Some(departure) = departure {
-                        drop(self.depart(departure, load));
-                    }
-                    return self.served(served);
+                    let unused = match departure {
+                        None => Some(load),
+                        Some(departure) => {
+                            drop(self.depart(departure, load));
+                            None
+                        }
+                    };
+                    return self.served(served, unused);
                 }
                 Ok(Step::Lead(departure)) => departure,
             };
@@ -135,7 +141,7 @@ impl Cache {
                             .spare(key, policy, accept, spare.as_ref(), Stale::LoadSlow)
                             .await
                         {
-                            Some(served) => return self.served(served),
+                            Some(served) => return self.served(served, None),
                             None => told.await,
                         },
                     }
@@ -145,7 +151,7 @@ impl Cache {
                 Ok(Told::NotPlaced(unused)) => load = unused,
                 Ok(told) => return self.told(told, key, policy, accept, spare, miss).await,
                 // The task died outside of the load: the runtime is shutting down.
-                Err(_) => return Fetched::Failed(Failure::Panicked, miss),
+                Err(_) => return Fetched::Failed(Failure::Panicked, miss, None),
             }
         }
     }
@@ -162,8 +168,12 @@ impl Cache {
         loop {
             let departure = match self.step(&mut approach, accept).await {
                 Err(error) => return Fetched::StoreFailed(error, load),
-                Ok(Step::Serve(served) | Step::Refresh(served, _)) => return self.served(served),
-                Ok(Step::Fail(failure, miss)) => return Fetched::Failed(failure, miss),
+                Ok(Step::Serve(served) | Step::Refresh(served, _)) => {
+                    return self.served(served, Some(load));
+                }
+                Ok(Step::Fail(failure, miss)) => {
+                    return Fetched::Failed(failure, miss, Some(load));
+                }
                 Ok(Step::Alone(why)) => return Fetched::Alone(load, why),
                 Ok(Step::Lead(departure)) => departure,
             };
@@ -227,8 +237,8 @@ impl Cache {
             Told::Failed(failure) => {
                 let stale = Stale::LoadFailed;
                 match self.spare(key, policy, accept, spare.as_ref(), stale).await {
-                    Some(served) => self.served(served),
-                    None => Fetched::Failed(failure, miss),
+                    Some(served) => self.served(served, None),
+                    None => Fetched::Failed(failure, miss, None),
                 }
             }
             Told::StoreFailed(error, load) => Fetched::StoreFailed(error, load),
@@ -237,13 +247,13 @@ impl Cache {
     }
 
     /// Hands a served value on to the scope that asked for it.
-    fn served<L: Load>(&self, served: Served) -> Fetched<L> {
+    fn served<L: Load>(&self, served: Served, unused: Option<L>) -> Fetched<L> {
         let life = match served.outcome {
             Outcome::Stale(_) => Some(self.shared.clock.now().plus(STALE_LIFE)),
             _ => life(served.entry.fresh_until),
         };
         self.absorb(served.entry.tags.as_deref(), life);
-        Fetched::Served(served)
+        Fetched::Served(served, unused)
     }
 
     /// Looks at the slot until there is something to do.

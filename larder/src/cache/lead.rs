@@ -488,7 +488,7 @@ impl std::fmt::Debug for Failures {
 }
 
 /// Runs `work`; `None` if it panicked.
-pub(super) async fn caught<F: Future>(work: F) -> Option<F::Output> {
+pub(crate) async fn caught<F: Future>(work: F) -> Option<F::Output> {
     let mut work = pin!(work);
     std::future::poll_fn(|context| {
         let poll = AssertUnwindSafe(|| work.as_mut().poll(context));

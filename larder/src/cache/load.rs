@@ -379,7 +379,7 @@ impl Cache {
         E: Send + Sync + 'static,
     {
         match fetched {
-            Fetched::Served(served) => {
+            Fetched::Served(served, _) => {
                 self.hear(key, || served.outcome);
                 Ok(decoded
                     .take()
@@ -389,7 +389,7 @@ impl Cache {
                 self.hear(key, || Outcome::Miss(miss));
                 Ok(value)
             }
-            Fetched::Failed(failure, miss) => {
+            Fetched::Failed(failure, miss, _) => {
                 self.hear(key, || Outcome::Miss(miss));
                 Err(failure.into())
             }

@@ -50,6 +50,12 @@ use self::rules::Rules;
 use self::scope::Scope;
 pub use self::ticket::{SetTicket, Ticket};
 pub use self::write::{Add, Set, SetMany};
+#[cfg(feature = "page")]
+pub(crate) use self::{
+    fetch::{Fetched, Served},
+    lead::{Keep, Kept, Load, caught},
+    look::Look,
+};
 use crate::entry::{Entry, Tag, Tagged, Value};
 use crate::event::{Listener, Outcome};
 use crate::flight::Flights;

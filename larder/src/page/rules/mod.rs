@@ -26,7 +26,6 @@
 //! | `cache_control.rs` | `Cache-Control` read, and Django's helpers that write it |
 //! | `dates.rs` | HTTP dates in and out |
 //! | `freshness.rs` | how long a page is kept, how long it may be stale, how old it is |
-//! | `reason.rs` | why a response was not kept or not served |
 //! | `settings.rs` | what a program can say about keeping pages |
 //! | `storable.rs` | whether a request may use the cache, a response be kept, a page be served |
 //! | `validators.rs` | `ETag`, `Last-Modified` and the conditional requests |
@@ -35,7 +34,6 @@
 pub mod cache_control;
 pub mod dates;
 pub mod freshness;
-mod reason;
 mod settings;
 pub mod storable;
 pub mod validators;
@@ -43,8 +41,8 @@ pub mod vary;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+pub use crate::event::Reason;
 pub use cache_control::{CacheControl, NoCache};
-pub use reason::Reason;
 pub use settings::{Cookies, Rules};
 pub use vary::Vary;
 

@@ -7,7 +7,7 @@ use std::fmt;
 /// It prints as a short token, fit for the `detail` of a `Cache-Status` header (RFC 9211).
 ///
 /// ```
-/// use larder::page::rules::Reason;
+/// use larder::Reason;
 ///
 /// assert_eq!(Reason::SetCookie.to_string(), "set-cookie");
 /// assert!(Reason::Cookie.hint().contains("ignore_cookies"));
@@ -49,9 +49,23 @@ pub enum Reason {
     Cookie,
     /// The time to keep it is zero.
     ZeroTtl,
+    /// The host is not one of those named.
+    Host,
+    /// The URL has as many variants as are kept.
+    Variants,
+    /// HEAD found nothing; it is answered by the handler and never fills the cache.
+    Head,
+    /// The body has trailers, or broke off.
+    Body,
 }
 
 impl Reason {
+    /// A number below 64, its own.
+    #[cfg(feature = "page")]
+    pub(crate) const fn number(self) -> u8 {
+        self as u8
+    }
+
     /// Returns the short name that it prints as.
     pub const fn token(self) -> &'static str {
         match self {
@@ -72,6 +86,10 @@ impl Reason {
             Self::Authorization => "authorization",
             Self::Cookie => "cookie",
             Self::ZeroTtl => "zero-ttl",
+            Self::Host => "host",
+            Self::Variants => "variants",
+            Self::Head => "head",
+            Self::Body => "body",
         }
     }
 
@@ -117,6 +135,12 @@ impl Reason {
             Self::ZeroTtl => {
                 "give the view a TTL, or take `max-age=0` out of the response's `Cache-Control`"
             }
+            Self::Host => "name the host in `hosts([…])` if its pages may be kept",
+            Self::Variants => {
+                "a URL has at most 64 variants; let `Vary` name headers with fewer values"
+            }
+            Self::Head => "a GET of the same URL fills the cache; HEAD is then answered from it",
+            Self::Body => "a body that breaks off or ends in trailers is never kept",
         }
     }
 }
