@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tower_service::Service;
 
 use super::body::PageBody;
-use super::layer::Site;
+use super::layer::{Settings, Site};
 use super::load::{Answer, JustMade, PageLoad, Slot};
 use super::route::{Route, Variant};
 use super::rules::storable::{Asked, may_serve, may_use};
@@ -72,22 +72,29 @@ where
     }
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
+        let (parts, body) = request.into_parts();
+        let question = self.site.question(&parts, &body);
+        // A page in memory is answered without running anything.
+        if let Ok(Some(question)) = &question
+            && let Some(response) = self.site.answer_now(&parts, question)
+        {
+            return Box::pin(std::future::ready(Ok(response)));
+        }
         // The instance that was polled ready is the one that is called.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         let site = Arc::clone(&self.site);
         Box::pin(async move {
-            let (parts, body) = request.into_parts();
-            if parts.extensions.get::<InsideSite>().is_some() {
-                let response = inner.call(Request::from_parts(parts, body)).await?;
-                let mut response = response.map(PageBody::own);
-                if let Some(ttl) = site.settings.view_ttl {
-                    response.extensions_mut().insert(ViewTtl(ttl));
+            match question {
+                Ok(Some(question)) => site.answer(inner, parts, body, question).await,
+                Ok(None) => {
+                    let response = inner.call(Request::from_parts(parts, body)).await?;
+                    let mut response = response.map(PageBody::own);
+                    if let Some(ttl) = site.settings.view_ttl {
+                        response.extensions_mut().insert(ViewTtl(ttl));
+                    }
+                    Ok(response)
                 }
-                return Ok(response);
-            }
-            match site.question(&parts, &body) {
-                Ok(question) => site.answer(inner, parts, body, question).await,
                 Err(reason) => {
                     site.tell_once(reason);
                     let outcome = Outcome::Refused(reason);
@@ -137,7 +144,15 @@ enum First<L: crate::cache::Load, E, B: Body> {
 }
 
 impl Site {
-    fn question<A: Body>(&self, parts: &request::Parts, body: &A) -> Result<Question, Reason> {
+    /// What a request asks; nothing where a layer further out answers it.
+    fn question<A: Body>(
+        &self,
+        parts: &request::Parts,
+        body: &A,
+    ) -> Result<Option<Question>, Reason> {
+        if parts.extensions.get::<InsideSite>().is_some() {
+            return Ok(None);
+        }
         let settings = &self.settings;
         let asked = may_use(parts, &settings.rules)?;
         if !body.is_end_stream() {
@@ -152,11 +167,36 @@ impl Site {
         let target = original_uri(parts);
         let (origin, keys) = (&settings.origin, &settings.keys);
         let route = self.routes.of(parts, target, origin, keys, &settings.cache);
-        Ok(Question {
+        let is_head = parts.method == Method::HEAD;
+        Ok(Some(Question {
             asked,
             route,
-            is_head: parts.method == Method::HEAD,
-        })
+            is_head,
+        }))
+    }
+
+    /// The page, if it is fresh and the store can tell without waiting.
+    fn answer_now<B: Body>(
+        &self,
+        parts: &request::Parts,
+        question: &Question,
+    ) -> Option<Response<PageBody<B>>> {
+        let Settings {
+            cache, rules, keys, ..
+        } = &self.settings;
+        let route = &question.route;
+        let variant = route.variant(&parts.headers, rules.cookie_rule(), keys, cache);
+        let [list, page] = cache.look_at_pair_now(&route.list_key, &variant.key)?;
+        let now = cache.shared.clock.now();
+        let entry = list.live(now)?;
+        let list = route
+            .list(entry)
+            .filter(|list| *list.names == *variant.names)?;
+        let entry = page.live(now)?;
+        let page = self.suitable(question, list.mark, &variant, entry)?;
+        let outcome = Outcome::Hit(entry.fresh_until.left(now));
+        cache.hear(&route.list_key, || outcome.clone());
+        Some(self.serve(&parts.method, &parts.headers, page, &outcome))
     }
 
     async fn answer<S, A, B>(
