@@ -235,7 +235,7 @@ impl Cache {
             flight.land(Landing::NotShared);
         } else {
             let landed = Landed {
-                entry,
+                entry: Arc::new(entry),
                 seq: flight.seq,
                 moved,
                 checked,
