@@ -16,7 +16,7 @@ use larder::Cache;
 use larder::page::CacheLayer;
 use larder::store::Memory;
 use tower::make::Shared;
-use tower::{Layer as _, Service, ServiceExt as _};
+use tower::{Layer as _, Service, ServiceExt};
 
 use crate::pairs::compare;
 
