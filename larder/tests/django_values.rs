@@ -687,8 +687,8 @@ async fn scripts_of_verbs_go_as_on_djangos_local_memory() {
         for ground in grounds::all() {
             let script = vector.input["script"].as_array().unwrap();
             let slept = script.iter().filter(|step| step[0] == "sleep");
-            let longest = slept.filter_map(|step| step[1].as_f64()).sum();
-            if !ground.can_pass(Duration::from_secs_f64(longest)) {
+            let longest: f64 = slept.filter_map(|step| step[1].as_f64()).sum();
+            if !ground.manual && longest > 5.0 {
                 continue;
             }
             let answer = play(&ground, &vector.input).await;

@@ -14,7 +14,7 @@ pub(crate) struct Ground {
     /// Begins the prefix of every cache, so that runs over one server do not meet.
     own: String,
     /// Whether its clock moves only when told to.
-    manual: bool,
+    pub(crate) manual: bool,
 }
 
 /// Every store that the tests run over; a line for each.
@@ -50,10 +50,5 @@ impl Ground {
         } else {
             tokio::time::sleep(span).await;
         }
-    }
-
-    /// Whether `span` can pass without anybody waiting.
-    pub(crate) fn can_pass(&self, span: Duration) -> bool {
-        self.manual || span < Duration::from_secs(5)
     }
 }
