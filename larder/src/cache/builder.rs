@@ -26,7 +26,7 @@ use crate::{Codec, Error, ErrorKind, Result, Ttl, Version};
 ///     .codec(Codec::Json)
 ///     .build()?;
 /// assert_eq!(cache.key("k").name(), "shop:2:k");
-/// # larder::Result::Ok(())
+/// # Ok::<(), larder::Error>(())
 /// ```
 #[must_use]
 pub struct CacheBuilder {
