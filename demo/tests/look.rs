@@ -6,7 +6,7 @@ mod demo;
 
 use std::fs::{self, File};
 use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use demo::Demo;
@@ -15,7 +15,7 @@ const GREEN: [u8; 3] = [0x28, 0xa7, 0x45];
 
 /// Photographs `url` in a window of 1000 by 600 and returns its pixels, three bytes each.
 fn photograph(url: &str, picture: &Path) -> Vec<[u8; 3]> {
-    let profile = picture.with_extension("profile");
+    let profile = picture.with_file_name(format!("chromium-{}", std::process::id()));
     let browser = std::env::var("CHROMIUM").unwrap_or_else(|_| "chromium".to_owned());
     let output = Command::new(&browser)
         .args([
@@ -48,6 +48,7 @@ fn photograph(url: &str, picture: &Path) -> Vec<[u8; 3]> {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+    fs::remove_dir_all(&profile).unwrap();
 
     let mut decoder = png::Decoder::new(BufReader::new(File::open(picture).unwrap()));
     decoder.set_transformations(png::Transformations::normalize_to_color8());
@@ -64,9 +65,9 @@ fn photograph(url: &str, picture: &Path) -> Vec<[u8; 3]> {
 #[test]
 fn button_is_green_and_the_heading_dark() {
     let demo = Demo::start(&["--delay", "100ms"]);
-    let folder = folder_of_this_run();
+    let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home.png");
 
-    let pixels = photograph(&demo.url, &folder.join("home.png"));
+    let pixels = photograph(&demo.url, &picture);
 
     let count = |colour: [u8; 3]| pixels.iter().filter(|pixel| **pixel == colour).count();
     assert!(
@@ -80,12 +81,4 @@ fn button_is_green_and_the_heading_dark() {
         count([0x21, 0x25, 0x29])
     );
     assert!(demo.stop().contains("path=/style.css"));
-}
-
-/// A fresh folder for the picture and the browser's profile.
-fn folder_of_this_run() -> PathBuf {
-    let folder =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("look-{}", std::process::id()));
-    fs::create_dir_all(&folder).unwrap();
-    folder
 }

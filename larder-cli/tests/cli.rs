@@ -53,7 +53,7 @@ fn bare_call_is_an_error_that_shows_the_help() {
 #[test]
 fn unknown_flag_is_an_error() {
     let told = "\
-error: unexpected argument '--verison' found
+error: unexpected argument '--versions' found
 
   tip: a similar argument exists: '--version'
 
@@ -62,5 +62,5 @@ Usage: larder --version
 For more information, try '--help'.
 ";
 
-    says(&["--verison"], 2, "", told);
+    says(&["--versions"], 2, "", told);
 }
