@@ -10,6 +10,8 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use larder::Cache;
+use larder::page::cache_page;
 use minijinja::{Environment, context};
 
 use crate::slow::SlowApi;
@@ -30,14 +32,11 @@ impl App {
     }
 }
 
-/// The whole site. `/` is the page to keep in the cache at `cache` for `ttl`; `/uncached/` is the same page, made anew
-/// for each request.
-#[expect(unused_variables, reason = "the layer of `/` takes both")]
-pub(crate) fn router(app: App, cache: &str, ttl: Duration) -> Router {
-    let kept = get(home);
-
+/// The whole site: `/` is kept in `cache` for `ttl`, `/uncached/` is the same page, made anew for each
+/// request.
+pub(crate) fn router(app: App, cache: &Cache, ttl: Duration) -> Router {
     Router::new()
-        .route("/", kept)
+        .route("/", get(home).layer(cache_page(cache, ttl)))
         .route("/uncached/", get(home))
         .route("/delay/{seconds}", get(delay))
         .route("/api/calls", get(calls))

@@ -8,6 +8,8 @@ use std::io::{self, IsTerminal};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 
+use larder::Cache;
+use larder::store::{Memory, Redis};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -50,6 +52,7 @@ async fn serve(flags: Flags) -> Result<(), String> {
         .map_err(|error| cannot_listen(&listen, &error))?;
     let url = format!("http://{}", reachable(address));
 
+    let cache = open(&cache).await?;
     let app = App::new(SlowApi::new(&url, delay));
     let router = app::router(app, &cache, ttl);
     println!("demo: open {url}/");
@@ -59,6 +62,18 @@ async fn serve(flags: Flags) -> Result<(), String> {
         .with_graceful_shutdown(stop)
         .await
         .map_err(|error| format!("stopped serving {url}: {error}"))
+}
+
+/// The cache at `url`, whose scheme is known to be one of ours.
+async fn open(url: &str) -> Result<Cache, String> {
+    if url.starts_with("memory:") {
+        return Ok(Cache::new(Memory::new()));
+    }
+    let redis = Redis::connect(url).await.map_err(|error| match error.hint() {
+        Some(hint) => format!("{error}; hint: {hint}"),
+        None => error.to_string(),
+    })?;
+    Ok(Cache::new(redis))
 }
 
 fn cannot_listen(listen: &str, error: &io::Error) -> String {
