@@ -3,13 +3,15 @@
 //! | file | what |
 //! | --- | --- |
 //! | `memory.rs` | in this process, bounded by bytes and entries |
-//! | `redis.rs` | a Redis or Valkey server |
+//! | `redis/` | a Redis or Valkey server |
 //! | `null.rs` | nowhere: for development and for turning a cache off |
 
 #[cfg(feature = "memory")]
 mod memory;
 mod null;
 mod numbers;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::fmt::{Debug, Display};
 use std::sync::Arc;
@@ -24,6 +26,8 @@ pub use null::Null;
 pub use numbers::Numbers;
 #[cfg(any(feature = "memory", feature = "simulation"))]
 pub(crate) use numbers::Spaces;
+#[cfg(feature = "redis")]
+pub use redis::{Redis, RedisBuilder};
 
 /// When [`Store::put`] may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,1 +1,0 @@
-//! A Redis or Valkey server.

@@ -1,0 +1,229 @@
+//! Where the server is, and how to say so without its password.
+
+use std::fmt;
+
+use redis::{Client, ConnectionAddr, ConnectionInfo, ProtocolVersion, TlsCertificates};
+
+use crate::{Error, ErrorKind, Result};
+
+const SCHEMES: [&str; 7] = [
+    "redis",
+    "rediss",
+    "valkey",
+    "valkeys",
+    "unix",
+    "redis+unix",
+    "valkey+unix",
+];
+
+/// Where the server is and how to log in; its texts never hold the password.
+#[derive(Clone)]
+pub(super) struct Address {
+    shown: String,
+    password: Option<String>,
+    info: ConnectionInfo,
+    certificates: Option<TlsCertificates>,
+}
+
+impl Address {
+    pub(super) fn parse(url: &str) -> Result<Self> {
+        let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+        if !SCHEMES.contains(&scheme) {
+            return Err(bad_url(
+                "it does not begin with `redis://`, `rediss://` or `redis+unix://`",
+            ));
+        }
+        let client = Client::open(url).map_err(|error| bad_url(&reason(&error)))?;
+        let info = client.get_connection_info().clone();
+        let login = info.redis_settings();
+        if login.db() < 0 {
+            return Err(bad_url("the database number is negative"));
+        }
+        if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
+            return Err(bad_url("a certificate is always checked")
+                .with_hint("drop `#insecure` and give the authority by `ca_certificate_pem`"));
+        }
+        let shown = show(info.addr(), login.db());
+        let password = login.password().map(str::to_owned);
+        // RESP3 tells at once when the server closes the connection; see `connection.rs`.
+        let protocol = if asks_for_resp2(url) {
+            ProtocolVersion::RESP2
+        } else {
+            ProtocolVersion::RESP3
+        };
+        let login = login.clone().set_protocol(protocol);
+        Ok(Self {
+            shown,
+            password: password.filter(|password| !password.is_empty()),
+            info: info.set_redis_settings(login),
+            certificates: None,
+        })
+    }
+
+    /// Trusts the authorities in `pem`, and no others.
+    pub(super) fn trust(mut self, pem: Vec<u8>) -> Result<Self> {
+        let marker = b"-----BEGIN CERTIFICATE-----";
+        if !pem.windows(marker.len()).any(|window| window == marker) {
+            let text = "`ca_certificate_pem` holds no certificate in PEM form";
+            return Err(Error::new(ErrorKind::Invalid, "redis", text));
+        }
+        self.certificates = Some(TlsCertificates {
+            client_tls: None,
+            root_cert: Some(pem),
+        });
+        self.client().map_err(|error| {
+            let text = format!("`ca_certificate_pem` cannot be used: {}", reason(&error));
+            Error::new(ErrorKind::Invalid, "redis", text)
+        })?;
+        Ok(self)
+    }
+
+    pub(super) fn client(&self) -> redis::RedisResult<Client> {
+        match &self.certificates {
+            None => Client::open(self.info.clone()),
+            Some(certificates) => Client::build_with_tls(self.info.clone(), certificates.clone()),
+        }
+    }
+
+    pub(super) fn speaks_resp3(&self) -> bool {
+        self.info.redis_settings().protocol() == ProtocolVersion::RESP3
+    }
+
+    /// This address for a server too old for RESP3.
+    pub(super) fn with_resp2(&self) -> Self {
+        let login = self.info.redis_settings().clone();
+        Self {
+            info: (self.info.clone())
+                .set_redis_settings(login.set_protocol(ProtocolVersion::RESP2)),
+            ..self.clone()
+        }
+    }
+
+    /// `text` without the password: a server may repeat the arguments that it did not understand.
+    pub(super) fn without_password(&self, text: &str) -> String {
+        match &self.password {
+            Some(password) => text.replace(password.as_str(), "***"),
+            None => text.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Address({})", self.shown)
+    }
+}
+
+fn show(address: &ConnectionAddr, db: i64) -> String {
+    let bracketed = |host: &str| {
+        if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host.to_owned()
+        }
+    };
+    match address {
+        ConnectionAddr::Tcp(host, port) => format!("redis://{}:{port}/{db}", bracketed(host)),
+        ConnectionAddr::TcpTls { host, port, .. } => {
+            format!("rediss://{}:{port}/{db}", bracketed(host))
+        }
+        ConnectionAddr::Unix(path) => format!("redis+unix://{}?db={db}", path.display()),
+        _ => "redis".to_owned(),
+    }
+}
+
+fn asks_for_resp2(url: &str) -> bool {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let query = query.split('#').next().unwrap_or_default();
+    query
+        .split('&')
+        .any(|pair| pair == "protocol=resp2" || pair == "protocol=2")
+}
+
+/// What is wrong, in lower case, without the parts of the URL that may be secret.
+fn reason(error: &redis::RedisError) -> String {
+    let text = error.to_string();
+    let text = text.split(" - ").next().unwrap_or_default();
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => "it cannot be read".to_owned(),
+    }
+}
+
+fn bad_url(what: &str) -> Error {
+    let text = format!("the URL cannot be used: {what}");
+    Error::new(ErrorKind::Invalid, "redis", text)
+        .with_hint("write it as `redis://user:password@host:6379/0`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_in_one_form() {
+        for (url, shown) in [
+            ("redis://cache", "redis://cache:6379/0"),
+            ("redis://:secret@cache:1234/5", "redis://cache:1234/5"),
+            ("valkey://me:secret@cache/", "redis://cache:6379/0"),
+            ("rediss://cache/2", "rediss://cache:6379/2"),
+            ("valkeys://cache", "rediss://cache:6379/0"),
+            ("redis://[::1]:7/1", "redis://[::1]:7/1"),
+            ("unix:///run/r.sock", "redis+unix:///run/r.sock?db=0"),
+            (
+                "redis+unix:///run/r.sock?db=3&pass=secret",
+                "redis+unix:///run/r.sock?db=3",
+            ),
+        ] {
+            let address = Address::parse(url).expect(url);
+
+            assert_eq!(address.to_string(), shown, "{url}");
+            assert!(!format!("{address:?}").contains("secret"), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_used_is_reported_in_one_line_without_secrets() {
+        for url in [
+            "",
+            "cache:6379",
+            "http://:secret@cache",
+            "secret://cache",
+            "redis://",
+            "redis://:secret@cache:port",
+            "redis://:secret@cache/secret",
+            "redis://:secret@cache/-1",
+            "redis://:secret@0.0.0.0/0",
+            "rediss://:secret@cache/#insecure",
+            "redis://:secret@cache/?protocol=secret",
+            "unix://relative",
+            "redis+unix:///run/r.sock?db=secret",
+        ] {
+            let error = Address::parse(url).map(|_| ()).expect_err(url);
+
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{url}");
+            let text = error.to_string();
+            assert!(
+                !text.contains('\n') && !text.contains("secret"),
+                "{url}: {text}"
+            );
+            assert!(!format!("{error:?}").contains("secret"), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_text_loses_the_password() {
+        let address = Address::parse("redis://:s%40cret@cache").expect("a good URL");
+
+        let text = address.without_password("ERR unknown command, args: 's@cret'");
+
+        assert_eq!(text, "ERR unknown command, args: '***'");
+    }
+}

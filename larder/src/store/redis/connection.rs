@@ -1,0 +1,440 @@
+//! One shared connection, made again when it breaks.
+//!
+//! A [`Link`] is a connection together with the incarnation of the server behind it: every act
+//! takes both from the same link, so that no answer is judged by another server's incarnation.
+//! Attempts to connect run in tasks of their own, one at a time. After a failed one callers fail
+//! at once; when the pause is over one of them tries again.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, ErrorKind as Fault, Pipeline, PushInfo, RedisError, RedisResult,
+    ServerErrorKind, Value, cmd,
+};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::address::Address;
+use super::restarts::Group;
+use super::{reply, scripts};
+use crate::{Clock, Error, ErrorKind, Result};
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A connection and the incarnation of the server that it leads to.
+pub(super) struct Link {
+    connection: MultiplexedConnection,
+    /// Which start of the server this is; 0 where restarts are trusted.
+    pub(super) incarnation: u64,
+    /// The server's name for this connection.
+    client: Option<i64>,
+    /// Whether the connection is known to have ended.
+    over: Arc<AtomicBool>,
+    /// The groups of slots whose bare integers have been looked after.
+    pub(super) groups: Mutex<HashMap<Box<str>, Group>>,
+}
+
+impl Link {
+    /// Sends the commands in one trip; the answers, errors of single commands among them.
+    pub(super) async fn send(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        let mut answers = self.send_once(commands).await?;
+        let unknown = |answer: &Value| matches!(answer, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript));
+        if !answers.iter().any(unknown) {
+            return Ok(answers);
+        }
+        // The server has forgotten its scripts; what asked for one has not been done.
+        let mut again = Pipeline::new();
+        let loads = scripts::load();
+        let count = loads.len();
+        for load in loads {
+            again.add_command(load);
+        }
+        for (command, answer) in commands.cmd_iter().zip(&answers) {
+            if unknown(answer) {
+                again.add_command(command.clone());
+            }
+        }
+        let mut late = self.send_once(&again).await?.into_iter().skip(count);
+        for answer in answers.iter_mut().filter(|answer| unknown(answer)) {
+            *answer = late.next().unwrap_or_default();
+        }
+        Ok(answers)
+    }
+
+    async fn send_once(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        let mut connection = self.connection.clone();
+        connection
+            .send_packed_commands(commands, 0, commands.len())
+            .await
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+}
+
+/// Says that a connection has ended, when the last who could use it lets go of this.
+struct SaysOver(Arc<AtomicBool>);
+
+impl Drop for SaysOver {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Gives out the live link, or makes one.
+#[derive(Debug)]
+pub(super) struct Connector {
+    pub(super) address: Address,
+    pub(super) clock: Clock,
+    /// How long an operation may take.
+    pub(super) timeout: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) trust_restarts: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    phase: Phase,
+    /// The last attempt, if it failed.
+    failure: Option<Failure>,
+    /// A link that was given up while it may still hold commands that the server has not read.
+    suspect: Option<(u64, i64)>,
+}
+
+#[derive(Default)]
+enum Phase {
+    #[default]
+    Apart,
+    Connecting(Attempt),
+    Live(Arc<Link>),
+}
+
+struct Failure {
+    error: Error,
+    pause: Duration,
+    next_attempt: Instant,
+}
+
+type Attempt = watch::Receiver<Option<Result<Arc<Link>>>>;
+
+enum Step {
+    Take(Arc<Link>),
+    Wait(Attempt),
+    Fail(Error),
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.phase {
+            Phase::Apart => "Apart",
+            Phase::Connecting(_) => "Connecting",
+            Phase::Live(_) => "Live",
+        })
+    }
+}
+
+impl Connector {
+    pub(super) fn new(
+        address: Address,
+        clock: Clock,
+        (timeout, connect_timeout): (Duration, Duration),
+        trust_restarts: bool,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            address,
+            clock,
+            timeout,
+            connect_timeout,
+            trust_restarts,
+            state: Mutex::default(),
+        })
+    }
+
+    /// The live link; waits for a connection only if none has failed just now.
+    pub(super) async fn link(self: &Arc<Self>) -> Result<Arc<Link>> {
+        let mut attempt = match self.step() {
+            Step::Take(link) => return Ok(link),
+            Step::Fail(error) => return Err(error),
+            Step::Wait(attempt) => attempt,
+        };
+        // The attempt limits itself; this one is for a runtime that does not run it.
+        let limit = self.connect_timeout + self.timeout;
+        let outcome = self
+            .clock
+            .timeout(limit, attempt.wait_for(Option::is_some))
+            .await;
+        match outcome {
+            Some(Ok(outcome)) => outcome.clone().expect("waited for an outcome"),
+            _ => Err(self.cannot_connect("the attempt was given up")),
+        }
+    }
+
+    fn step(self: &Arc<Self>) -> Step {
+        let mut state = self.state();
+        match &state.phase {
+            Phase::Live(link) if !link.is_over() => return Step::Take(Arc::clone(link)),
+            // A sender that is gone without an outcome went with its runtime.
+            Phase::Connecting(attempt) if attempt.has_changed().is_ok() => {
+                return match &state.failure {
+                    Some(failure) => Step::Fail(failure.error.clone()),
+                    None => Step::Wait(attempt.clone()),
+                };
+            }
+            _ => {}
+        }
+        state.phase = Phase::Apart;
+        if let Some(failure) = &state.failure
+            && Instant::now() < failure.next_attempt
+        {
+            return Step::Fail(failure.error.clone());
+        }
+        let (sender, attempt) = watch::channel(None);
+        state.phase = Phase::Connecting(attempt.clone());
+        drop(state);
+        let connector = Arc::clone(self);
+        self.clock.spawn(async move {
+            let outcome = connector.connect().await.map(Arc::new);
+            connector.settle(&outcome);
+            sender.send_replace(Some(outcome));
+        });
+        Step::Wait(attempt)
+    }
+
+    fn settle(&self, outcome: &Result<Arc<Link>>) {
+        let mut state = self.state();
+        match outcome {
+            Ok(link) => {
+                state.failure = None;
+                state.phase = Phase::Live(Arc::clone(link));
+            }
+            Err(error) => {
+                let pause = state.failure.take().map_or(SHORTEST_PAUSE, |failure| {
+                    (failure.pause * 2).min(LONGEST_PAUSE)
+                });
+                state.failure = Some(Failure {
+                    error: error.clone(),
+                    pause,
+                    next_attempt: Instant::now() + self.clock.jittered(pause),
+                });
+                state.phase = Phase::Apart;
+                tracing::warn!(store = %self.address, %error, "redis_connection_failed");
+            }
+        }
+    }
+
+    /// Gives `link` up, if it is still the one in use.
+    pub(super) fn discard(&self, link: &Arc<Link>) {
+        let mut state = self.state();
+        if matches!(&state.phase, Phase::Live(live) if Arc::ptr_eq(live, link)) {
+            state.phase = Phase::Apart;
+        }
+    }
+
+    /// Gives `link` up after an answer did not come in time.
+    ///
+    /// Commands on their way could reach the server after those of the next link, and undo them;
+    /// so the next link first makes the server close this one.
+    pub(super) fn suspect(&self, link: &Arc<Link>) {
+        self.discard(link);
+        if let Some(client) = link.client {
+            self.state().suspect = Some((link.incarnation, client));
+        }
+    }
+
+    /// Lets go of the connection; the next call makes another.
+    pub(super) fn close(&self) {
+        self.state().phase = Phase::Apart;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn connect(&self) -> Result<Link> {
+        match self
+            .clock
+            .timeout(self.connect_timeout, self.shake_hands())
+            .await
+        {
+            Some(Ok(link)) => Ok(link),
+            Some(Err(error)) => Err(self.connect_error(&error)),
+            None => {
+                let limit = self.connect_timeout;
+                Err(self.cannot_connect(&format!("no answer within {limit:?}")))
+            }
+        }
+    }
+
+    async fn shake_hands(&self) -> RedisResult<Link> {
+        let over = Arc::default();
+        let connection = match self.open(&self.address, &over).await {
+            Err(error) if error.kind() == Fault::RESP3NotSupported => {
+                over.store(false, Ordering::Release);
+                self.open(&self.address.with_resp2(), &over).await?
+            }
+            opened => opened?,
+        };
+        let mut link = Link {
+            connection,
+            incarnation: 0,
+            client: None,
+            over,
+            groups: Mutex::default(),
+        };
+        let mut hello = Pipeline::new();
+        hello.cmd("INFO").arg("server").cmd("CLIENT").arg("ID");
+        for load in scripts::load() {
+            hello.add_command(load);
+        }
+        let answers = link.send_once(&hello).await?;
+        if !self.trust_restarts {
+            link.incarnation = incarnation(answers.first())?;
+            if let Some(Value::Int(client)) = answers.get(1) {
+                link.client = Some(*client);
+            }
+        }
+        for answer in answers {
+            match answer {
+                Value::ServerError(error) if error.code() == "LOADING" => return Err(error.into()),
+                _ => {}
+            }
+        }
+        self.close_suspect(&link).await?;
+        Ok(link)
+    }
+
+    async fn open(
+        &self,
+        address: &Address,
+        over: &Arc<AtomicBool>,
+    ) -> RedisResult<MultiplexedConnection> {
+        // Both limits are set around each act by our own clock.
+        let mut config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None);
+        if address.speaks_resp3() {
+            let says_over = SaysOver(Arc::clone(over));
+            config = config.set_push_sender(move |_: PushInfo| {
+                let _held = &says_over;
+                Ok::<(), ()>(())
+            });
+        }
+        address
+            .client()?
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+    }
+
+    async fn close_suspect(&self, link: &Link) -> RedisResult<()> {
+        let suspect = self.state().suspect;
+        if let Some((incarnation, client)) = suspect
+            && incarnation == link.incarnation
+        {
+            let mut close = Pipeline::new();
+            close.add_command(cmd("CLIENT").arg("KILL").arg("ID").arg(client).to_owned());
+            // An error of the server says that it is closed already, or that we may not.
+            link.send_once(&close).await?;
+        }
+        let mut state = self.state();
+        if state.suspect == suspect {
+            state.suspect = None;
+        }
+        Ok(())
+    }
+
+    fn connect_error(&self, error: &RedisError) -> Error {
+        let refused = error.kind() == Fault::AuthenticationFailed
+            || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"));
+        if refused {
+            return self
+                .error(ErrorKind::Unavailable, "refuses the login", error)
+                .with_hint("check the user and the password in the URL");
+        }
+        match (error.code(), error.detail()) {
+            (Some("LOADING"), _) => self.server_error(error),
+            (_, Some(NO_RUN_ID)) => self
+                .error(ErrorKind::Unavailable, "does not say its `run_id`", error)
+                .with_hint("let the user run `INFO`, or set `trust_restarts`"),
+            _ => self.cannot_connect(&error.to_string()),
+        }
+    }
+
+    fn cannot_connect(&self, cause: &str) -> Error {
+        let text = format!("cannot connect to `{}`", self.address);
+        Error::new(ErrorKind::Unavailable, "redis", text)
+            .with_hint("is the server running?")
+            .with_source(self.address.without_password(cause))
+    }
+
+    /// An error whose text is "the server `address` does such and such".
+    pub(super) fn error(&self, kind: ErrorKind, does: &str, cause: &RedisError) -> Error {
+        self.complaint(kind, does)
+            .with_source(self.address.without_password(&cause.to_string()))
+    }
+
+    pub(super) fn complaint(&self, kind: ErrorKind, does: &str) -> Error {
+        Error::new(kind, "redis", format!("`{}` {does}", self.address))
+    }
+
+    /// What a caller is told about an answer that is an error, or about a broken connection.
+    pub(super) fn server_error(&self, error: &RedisError) -> Error {
+        let (does, hint) = match error.code() {
+            _ if error.is_io_error() => ("broke the connection", None),
+            Some("LOADING") => ("is still loading its data", Some("try again in a moment")),
+            Some("READONLY") => (
+                "is a replica and takes no writes",
+                Some("give the address of the primary"),
+            ),
+            Some("MASTERDOWN") => ("is a replica without its primary", None),
+            Some("OOM") => (
+                "has no memory left",
+                Some("raise `maxmemory`, or set `maxmemory-policy allkeys-lfu`"),
+            ),
+            Some("MISCONF") => (
+                "takes no writes since it cannot save them",
+                Some("look into the server's log"),
+            ),
+            Some("NOAUTH" | "WRONGPASS") => (
+                "refuses the login",
+                Some("check the user and the password in the URL"),
+            ),
+            Some("NOPERM") => (
+                "does not permit a command that Larder needs",
+                Some("look at the user's rules: `ACL GETUSER`"),
+            ),
+            Some("BUSY") => ("is busy with somebody's script", None),
+            _ => ("gave an unexpected reply", None),
+        };
+        let error = self.error(ErrorKind::Unavailable, does, error);
+        match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    }
+}
+
+const NO_RUN_ID: &str = "no run_id";
+
+/// The start of the server's `run_id`, which it draws anew each time that it starts.
+fn incarnation(info: Option<&Value>) -> RedisResult<u64> {
+    let id = info.and_then(reply::text).and_then(|info| {
+        let line = info.lines().find_map(|line| line.strip_prefix("run_id:"))?;
+        u64::from_str_radix(line.trim().get(..16)?, 16).ok()
+    });
+    id.ok_or_else(|| {
+        let detail = NO_RUN_ID.to_owned();
+        (Fault::Client, "the answer to INFO", detail).into()
+    })
+}
+
+/// Whether the connection can no longer be used.
+pub(super) fn is_broken(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_unrecoverable_error()
+}

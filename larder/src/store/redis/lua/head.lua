@@ -1,0 +1,2 @@
+if not is_live() then return false end
+return head()

@@ -1,0 +1,21 @@
+-- ARGV[3]: absent, present, or the stamp wanted. ARGV[4]: the bytes. ARGV[5]: ms, 0 gone, -1 never.
+local when, bytes, life = ARGV[3], ARGV[4], ARGV[5]
+local may
+if when == 'absent' then
+  may = not is_live()
+elseif when == 'present' then
+  may = is_live()
+elseif is_plain then
+  may = when == START
+else
+  may = is_frame and string.sub(header, 12, 19) == when
+end
+if not may then return 0 end
+if life == '0' then
+  redis.call('UNLINK', key)
+elseif life == '-1' then
+  redis.call('SET', key, bytes)
+else
+  redis.call('SET', key, bytes, 'PX', life)
+end
+return 1

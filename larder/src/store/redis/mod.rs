@@ -1,0 +1,703 @@
+//! A Redis or Valkey server.
+//!
+//! One connection, shared by all who call and made again when it breaks. A read is one round trip,
+//! a write is one command or one script, and a batch is one pipeline. Needs Redis 6, or Valkey.
+//!
+//! *What is kept there.* A slot is a string under the key's name: bare digits, or a frame. The
+//! numbers of a tag space are one hash `space:@:numbers` with the fields `seq`, `era`, `floor` and
+//! `t:tag`. The hash `:@:restarts` says per prefix since which start of the server its bare digits
+//! are known to be good.
+//!
+//! *Restarts.* A server that comes back with an older snapshot has forgotten writes that it had
+//! acknowledged, invalidations among them. So every frame states the server's `run_id` at the time,
+//! which is read at each connect; what an earlier run wrote is a miss. See
+//! [`trust_restarts`](RedisBuilder::trust_restarts).
+//!
+//! *What it does not do.* It speaks to one server: no cluster, no sentinel, no reads from replicas.
+//! Never does it flush a database.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `address.rs` | URLs, and how to show them without the password |
+//! | `connection.rs` | the shared connection: connecting, breaking, failing fast |
+//! | `restarts.rs` | bare integers across a restart of the server |
+//! | `scripts.rs`, `lua/` | the scripts |
+//! | `reply.rs` | replies to values |
+//! | `glob.rs` | patterns |
+
+mod address;
+mod connection;
+mod glob;
+mod reply;
+mod restarts;
+mod scripts;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::{Cmd, Pipeline, ServerErrorKind, Value as Reply, cmd};
+
+use self::address::Address;
+use self::connection::{Connector, Link};
+use super::{Found, Numbers, Store, Sum, Tags, When};
+use crate::entry::{Entry, Head, Mark, Stamp, State, Value};
+use crate::{Clock, Error, ErrorKind, HEADER, Key, Moment, Result};
+
+/// The longest string that a server keeps.
+const LARGEST: usize = 512 * 1024 * 1024;
+/// What an entry's life is cut to: past what servers take, and past all who wait for it.
+const LONGEST_LIFE: u64 = 1_000_000_000_000_000;
+
+/// Keeps entries on a Redis or Valkey server; a clone shares the connection.
+///
+/// ```no_run
+/// # async fn example() -> larder::Result<()> {
+/// use larder::store::Redis;
+///
+/// let redis = Redis::connect("redis://:secret@cache:6379/1").await?;
+/// assert_eq!(redis.to_string(), "redis://cache:6379/1");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Redis(Arc<Connector>);
+
+/// Settings of a [`Redis`].
+///
+/// ```
+/// use std::time::Duration;
+/// use larder::store::Redis;
+///
+/// let redis = Redis::builder("redis://cache").timeout(Duration::from_millis(250)).lazy()?;
+/// assert_eq!(redis.to_string(), "redis://cache:6379/0");
+/// # Ok::<(), larder::Error>(())
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct RedisBuilder {
+    url: String,
+    timeout: Duration,
+    connect_timeout: Duration,
+    trust_restarts: bool,
+    ca_certificate: Option<Vec<u8>>,
+    clock: Clock,
+}
+
+impl RedisBuilder {
+    /// How long an operation may take. Default: one second.
+    ///
+    /// One that has to connect first may take the [connect timeout](Self::connect_timeout) more.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = limit;
+        self
+    }
+
+    /// How long connecting may take, with the login. Default: one second.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// Serves what the server kept from before it was restarted. Default: off.
+    ///
+    /// Right where nothing is lost in a restart (`appendfsync always`, no failover to a replica).
+    /// Elsewhere a value invalidated shortly before a crash may be served again after it.
+    pub fn trust_restarts(mut self) -> Self {
+        self.trust_restarts = true;
+        self
+    }
+
+    /// Trusts the authorities in `pem` for `rediss://`. Default: the usual ones of the web.
+    pub fn ca_certificate_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.ca_certificate = Some(pem.into());
+        self
+    }
+
+    /// Tells the time by `clock`. Default: the machine's.
+    ///
+    /// The server itself counts real time: what it has let go of, no other clock brings back.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The store, connected.
+    pub async fn connect(self) -> Result<Redis> {
+        let redis = self.lazy()?;
+        redis.0.link().await?;
+        Ok(redis)
+    }
+
+    /// The store, which connects when it is first used.
+    pub fn lazy(self) -> Result<Redis> {
+        let mut address = Address::parse(&self.url)?;
+        if let Some(pem) = self.ca_certificate {
+            address = address.trust(pem)?;
+        }
+        let limits = (self.timeout, self.connect_timeout);
+        Ok(Redis(Connector::new(
+            address,
+            self.clock,
+            limits,
+            self.trust_restarts,
+        )))
+    }
+}
+
+impl fmt::Debug for RedisBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBuilder")
+            .field("address", &Address::parse(&self.url).ok())
+            .field("timeout", &self.timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("trust_restarts", &self.trust_restarts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Redis {
+    /// The store at `url`, connected.
+    ///
+    /// `redis://user:password@host:6379/0`; `rediss://` for TLS; `redis+unix:///path?db=1` or
+    /// `unix://` for a socket; `valkey://` and `valkeys://` mean the same as `redis://` and
+    /// `rediss://`.
+    pub async fn connect(url: impl Into<String>) -> Result<Self> {
+        Self::builder(url).connect().await
+    }
+
+    /// The store at `url`, which connects when it is first used.
+    pub fn lazy(url: impl Into<String>) -> Result<Self> {
+        Self::builder(url).lazy()
+    }
+
+    /// Settings for the store at `url`.
+    pub fn builder(url: impl Into<String>) -> RedisBuilder {
+        RedisBuilder {
+            url: url.into(),
+            timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(1),
+            trust_restarts: false,
+            ca_certificate: None,
+            clock: Clock::system(),
+        }
+    }
+}
+
+impl fmt::Display for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.address.fmt(f)
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Redis").field(&self.0).finish()
+    }
+}
+
+/// Whether an act may be sent again when its connection breaks under way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    Once,
+    Never,
+}
+
+impl Redis {
+    fn now(&self) -> Moment {
+        self.0.clock.now()
+    }
+
+    /// Sends what `build` makes for the live link, in one trip; the link it was and the answers.
+    async fn call(
+        &self,
+        unknown: impl Fn(&Link) -> BTreeSet<Box<str>> + Send + Sync,
+        again: Again,
+        build: impl Fn(&Link) -> Pipeline + Send + Sync,
+    ) -> Result<(Arc<Link>, Vec<Reply>)> {
+        let mut tries = if again == Again::Once { 2 } else { 1 };
+        loop {
+            tries -= 1;
+            let link = self.0.link().await?;
+            self.look_after(&link, &unknown(&link)).await?;
+            let commands = build(&link);
+            match self
+                .0
+                .clock
+                .timeout(self.0.timeout, link.send(&commands))
+                .await
+            {
+                None => return Err(self.late(&link)),
+                Some(Ok(answers)) => return self.checked(link, answers),
+                Some(Err(error)) => {
+                    if connection::is_broken(&error) {
+                        self.0.discard(&link);
+                        if tries > 0 {
+                            continue;
+                        }
+                    }
+                    return Err(self.0.server_error(&error));
+                }
+            }
+        }
+    }
+
+    /// The answers, unless one says that the server is in no state to answer.
+    fn checked(&self, link: Arc<Link>, answers: Vec<Reply>) -> Result<(Arc<Link>, Vec<Reply>)> {
+        for answer in &answers {
+            let Reply::ServerError(error) = answer else {
+                continue;
+            };
+            // Something else than ours under our name is nothing, and not an error.
+            if error.code() == "WRONGTYPE" {
+                continue;
+            }
+            let moved = matches!(
+                error.code(),
+                "READONLY" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS"
+            );
+            if moved || error.kind() == Some(ServerErrorKind::NoScript) {
+                self.0.discard(&link);
+            }
+            return Err(self.0.server_error(&error.clone().into()));
+        }
+        Ok((link, answers))
+    }
+
+    fn late(&self, link: &Arc<Link>) -> Error {
+        self.0.suspect(link);
+        let does = format!("did not answer within {:?}", self.0.timeout);
+        self.0.complaint(ErrorKind::Timeout, &does)
+    }
+
+    fn odd(&self) -> Error {
+        self.0
+            .complaint(ErrorKind::Unavailable, "gave an unexpected reply")
+    }
+
+    /// Makes sure that bare integers under these prefixes are of this run of the server.
+    async fn look_after(&self, link: &Arc<Link>, groups: &BTreeSet<Box<str>>) -> Result<()> {
+        let (clock, limit) = (&self.0.clock, self.0.timeout);
+        for group in groups {
+            let asked = clock
+                .timeout(limit, link.look_after(group, clock, limit))
+                .await;
+            let sweep = match asked {
+                None => return Err(self.late(link)),
+                Some(Ok(sweep)) => sweep,
+                Some(Err(error)) => {
+                    if connection::is_broken(&error) {
+                        self.0.discard(link);
+                    }
+                    return Err(self.0.server_error(&error));
+                }
+            };
+            let Some(mut sweep) = sweep else { continue };
+            let outcome = clock.timeout(limit, sweep.wait_for(Option::is_some)).await;
+            match outcome {
+                Some(Ok(outcome)) => match &*outcome {
+                    Some(Err(error)) => return Err(self.0.server_error(error)),
+                    _ => {}
+                },
+                _ => {
+                    let does = "was restarted; old integers are still being removed";
+                    return Err(self.0.complaint(ErrorKind::Timeout, does));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A call of a script about one slot, with what all of them begin with.
+    fn slot(&self, script: &scripts::Script, key: &Key, link: &Link) -> Cmd {
+        let mut call = script.call(key.name());
+        call.arg(&link.incarnation.to_be_bytes()[..]);
+        call.arg(&self.now().as_millis().to_be_bytes()[..]);
+        call
+    }
+
+    /// Runs a script about one slot; the answer.
+    async fn act(
+        &self,
+        key: &Key,
+        script: &scripts::Script,
+        arguments: impl Fn(&Link, &mut Cmd) + Send + Sync,
+    ) -> Result<Reply> {
+        let build = |link: &Link| {
+            let mut call = self.slot(script, key, link);
+            arguments(link, &mut call);
+            pipeline([call])
+        };
+        let unknown = |link: &Link| link.unknown([key]);
+        let (_, answers) = self.call(unknown, Again::Never, build).await?;
+        Ok(answers.into_iter().next().unwrap_or_default())
+    }
+
+    async fn heads_by(
+        &self,
+        keys: &[Key],
+        script: &scripts::Script,
+        again: Again,
+    ) -> Result<Vec<Option<Head>>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let build = |link: &Link| pipeline(keys.iter().map(|key| self.slot(script, key, link)));
+        let (_, answers) = self.call(|link| link.unknown(keys), again, build).await?;
+        let now = self.now();
+        keys.iter()
+            .zip(answers)
+            .map(|(key, answer)| reply::head(answer, key, now).ok_or_else(|| self.odd()))
+            .collect()
+    }
+
+    /// The command that writes `entry` whatever is there, or why it cannot be written.
+    fn write(&self, key: &Key, entry: &Entry, link: &Link) -> Result<Cmd, Cmd> {
+        let delete = || cmd("UNLINK").arg(key.name()).to_owned();
+        let life = Life::of(entry, self.now());
+        if life == Life::Gone {
+            return Ok(delete());
+        }
+        if !fits(entry) {
+            return Err(delete());
+        }
+        let mut set = cmd("SET");
+        set.arg(key.name())
+            .arg(&entry.to_frame(key, link.incarnation)[..]);
+        if let Life::Ms(ms) = life {
+            set.arg("PX").arg(ms);
+        }
+        Ok(set)
+    }
+
+    /// The numbers of a space that has none yet, or whose record is not ours.
+    async fn draw_numbers(&self, tags: Tags<'_>) -> Result<Numbers> {
+        let build = |_: &Link| {
+            let mut call = self.numbers(&scripts::READ_NUMBERS, tags.space);
+            call.arg(fields(tags));
+            pipeline([call])
+        };
+        let (link, answers) = self.call(none, Again::Once, build).await?;
+        let values = answers.into_iter().next().and_then(reply::list);
+        values
+            .and_then(|values| reply::numbers(&values, link.incarnation))
+            .ok_or_else(|| self.odd())
+    }
+
+    /// A call of a script about a space's numbers.
+    fn numbers(&self, script: &scripts::Script, space: &str) -> Cmd {
+        let mut call = script.call(numbers_name(space));
+        call.arg(self.0.clock.random());
+        call
+    }
+
+    /// Removes the slots under `scope`, batch by batch.
+    async fn remove_all(&self, scope: &str) -> Result<()> {
+        let pattern = format!("{}*", glob::escaped(scope));
+        let mut cursor = "0".to_owned();
+        let mut names: Vec<Vec<u8>> = Vec::new();
+        let mut scanned_by: Option<Arc<Link>> = None;
+        loop {
+            let build = |_: &Link| {
+                let scan = restarts::scan_command(&cursor, &pattern);
+                pipeline([scan].into_iter().chain(names.iter().map(unlink)))
+            };
+            let (link, answers) = self.call(none, Again::Never, build).await?;
+            let (next, found) =
+                restarts::scanned(answers.into_iter().next()).map_err(|_| self.odd())?;
+            names = found;
+            names.retain(|name| is_slot_within(name, scope));
+            // A cursor means nothing to a server that was started after it was given.
+            let moved = scanned_by.is_some_and(|before| !Arc::ptr_eq(&before, &link));
+            scanned_by = Some(link);
+            if moved {
+                "0".clone_into(&mut cursor);
+                continue;
+            }
+            if next == "0" {
+                return self.remove(&names).await;
+            }
+            cursor = next;
+        }
+    }
+
+    async fn remove(&self, names: &[Vec<u8>]) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let build = |_: &Link| pipeline(names.iter().map(unlink));
+        self.call(none, Again::Never, build).await.map(|_| ())
+    }
+
+    fn yes(&self, answer: &Reply) -> Result<bool> {
+        match answer {
+            Reply::Int(0) => Ok(false),
+            Reply::Int(1) => Ok(true),
+            _ => Err(self.odd()),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Redis {
+    fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    fn get_now(&self, _: &Key) -> Option<Option<Entry>> {
+        None
+    }
+
+    async fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<Found> {
+        if keys.is_empty() && tags.is_none() {
+            return Ok(Found {
+                entries: Vec::new(),
+                numbers: None,
+            });
+        }
+        let build = |_: &Link| {
+            let names = keys.iter().map(Key::name).collect::<Vec<_>>();
+            let entries = (!keys.is_empty()).then(|| cmd("MGET").arg(names).to_owned());
+            // After the entries: numbers older than the entry could hide an invalidation.
+            let numbers = tags.map(|tags| {
+                let mut read = cmd("HMGET");
+                read.arg(numbers_name(tags.space))
+                    .arg(&["seq", "era", "floor"]);
+                read.arg(fields(tags)).to_owned()
+            });
+            pipeline(entries.into_iter().chain(numbers))
+        };
+        let (link, answers) = self
+            .call(|link| link.unknown(keys), Again::Once, build)
+            .await?;
+        let mut answers = answers.into_iter();
+        let slots = match keys.is_empty() {
+            true => Vec::new(),
+            false => answers
+                .next()
+                .and_then(reply::list)
+                .filter(|slots| slots.len() == keys.len())
+                .ok_or_else(|| self.odd())?,
+        };
+        let read = |(key, slot)| Entry::from_frame(&reply::bytes(slot)?, key, link.incarnation);
+        let entries = keys.iter().zip(slots).map(read).collect();
+        let numbers = answers
+            .next()
+            .and_then(reply::list)
+            .and_then(|values| reply::numbers(&values, link.incarnation));
+        let numbers = match (tags, numbers) {
+            (Some(tags), None) => Some(self.draw_numbers(tags).await?),
+            (_, numbers) => numbers,
+        };
+        Ok(Found { entries, numbers })
+    }
+
+    async fn heads(&self, keys: &[Key]) -> Result<Vec<Option<Head>>> {
+        self.heads_by(keys, &scripts::HEAD, Again::Once).await
+    }
+
+    async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<bool> {
+        let Some(condition) = condition(when) else {
+            let build =
+                |link: &Link| pipeline([self.write(key, &entry, link).unwrap_or_else(|it| it)]);
+            self.call(|link| link.unknown([key]), Again::Never, build)
+                .await?;
+            return if fits(&entry) {
+                Ok(true)
+            } else {
+                Err(too_large())
+            };
+        };
+        let entry = &entry;
+        let fits = fits(entry);
+        let answer = self
+            .act(key, &scripts::PUT, move |link, call| {
+                let life = Life::of(entry, self.now());
+                call.arg(&condition[..]);
+                match life {
+                    Life::Gone => call.arg("").arg(0),
+                    _ if !fits => call.arg("").arg(0),
+                    Life::Ms(ms) => call.arg(&entry.to_frame(key, link.incarnation)[..]).arg(ms),
+                    Life::Endless => call.arg(&entry.to_frame(key, link.incarnation)[..]).arg(-1),
+                };
+            })
+            .await?;
+        match answer {
+            Reply::Int(0) => Ok(false),
+            Reply::Int(1) if fits => Ok(true),
+            Reply::Int(1) => Err(too_large()),
+            _ => Err(self.odd()),
+        }
+    }
+
+    async fn put_many(&self, entries: Vec<(Key, Entry)>) -> Result<Vec<usize>> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let build = |link: &Link| {
+            let write = |(key, entry): &(Key, Entry)| self.write(key, entry, link);
+            pipeline(
+                entries
+                    .iter()
+                    .map(write)
+                    .map(|it| it.unwrap_or_else(|it| it)),
+            )
+        };
+        let unknown = |link: &Link| link.unknown(entries.iter().map(|(key, _)| key));
+        self.call(unknown, Again::Never, build).await?;
+        let refused = |(at, (_, entry)): (usize, &(Key, Entry))| (!fits(entry)).then_some(at);
+        Ok(entries.iter().enumerate().filter_map(refused).collect())
+    }
+
+    async fn mark(&self, key: &Key, seen: Option<Stamp>, mark: Mark) -> Result<bool> {
+        let answer = self
+            .act(key, &scripts::MARK, |link, call| {
+                // Cut from frames, so that their bytes are known in one place; a state other than
+                // idle makes a frame of an integer, which else is bare digits.
+                let bare = Entry::bare(mark).to_frame(key, link.incarnation);
+                let busy = Mark {
+                    state: State::Loading,
+                    ..mark
+                };
+                let integer = Entry::plain(0).marked(busy).to_frame(key, link.incarnation);
+                match seen {
+                    Some(seen) => call.arg(&seen.number().to_be_bytes()[..]),
+                    None => call.arg(""),
+                };
+                call.arg(&bare[11..28]);
+                call.arg(&bare[..]).arg(&integer[..integer.len() - 1]);
+            })
+            .await?;
+        self.yes(&answer)
+    }
+
+    async fn touch(&self, key: &Key, fresh_until: Moment) -> Result<Option<Head>> {
+        let now = self.now();
+        let stamp = Stamp::draw(&self.0.clock);
+        let answer = self
+            .act(key, &scripts::TOUCH, |_, call| {
+                call.arg(&fresh_until.as_millis().to_be_bytes()[..]);
+                call.arg(&stamp.number().to_be_bytes()[..]);
+            })
+            .await?;
+        reply::head(answer, key, now).ok_or_else(|| self.odd())
+    }
+
+    async fn add_to(&self, key: &Key, delta: i64) -> Result<Sum> {
+        let answer = self
+            .act(key, &scripts::ADD_TO, |_, call| {
+                call.arg(delta);
+            })
+            .await?;
+        match answer {
+            Reply::Int(0) => Ok(Sum::NoSuchKey),
+            Reply::Int(1) => Ok(Sum::NotPlain),
+            Reply::Int(2) => Ok(Sum::Overflow),
+            Reply::BulkString(_) => reply::number(&answer)
+                .map(Sum::Is)
+                .ok_or_else(|| self.odd()),
+            _ => Err(self.odd()),
+        }
+    }
+
+    async fn raise(&self, tags: Tags<'_>) -> Result<u64> {
+        let build = |_: &Link| {
+            let mut call = self.numbers(&scripts::RAISE, tags.space);
+            call.arg(scripts::MOST_NUMBERS).arg(fields(tags));
+            pipeline([call])
+        };
+        let (_, answers) = self.call(none, Again::Never, build).await?;
+        answers
+            .first()
+            .and_then(reply::number)
+            .ok_or_else(|| self.odd())
+    }
+
+    async fn delete(&self, keys: &[Key]) -> Result<Vec<Option<Head>>> {
+        self.heads_by(keys, &scripts::DELETE, Again::Never).await
+    }
+
+    async fn clear(&self, scope: &str, space: &str) -> Result<()> {
+        let build = |_: &Link| pipeline([self.numbers(&scripts::RAISE_FLOOR, space)]);
+        self.call(none, Again::Never, build).await?;
+        self.remove_all(scope).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.0.close();
+        Ok(())
+    }
+}
+
+/// How long the server shall keep an entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Gone,
+    Ms(u64),
+    Endless,
+}
+
+impl Life {
+    fn of(entry: &Entry, now: Moment) -> Self {
+        let end = entry.gone_after();
+        match end.as_millis().saturating_sub(now.as_millis()) {
+            _ if end == Moment::NEVER => Self::Endless,
+            0 => Self::Gone,
+            ms => Self::Ms(ms.min(LONGEST_LIFE)),
+        }
+    }
+}
+
+/// Whether the frame is no longer than a string may be; tags and key take a part of it.
+fn fits(entry: &Entry) -> bool {
+    let tags = entry.tags.as_ref().map_or(0, |tags| {
+        tags.good_from.iter().map(|(tag, _)| tag.len() + 12).sum()
+    });
+    let body = entry.value.as_ref().map_or(0, Value::len);
+    HEADER + tags + body <= LARGEST - 64 * 1024
+}
+
+fn too_large() -> Error {
+    let text = "the value is larger than the 512 MiB that a string may have";
+    Error::new(ErrorKind::TooLarge, "redis", text)
+}
+
+fn condition(when: When) -> Option<Vec<u8>> {
+    match when {
+        When::Always => None,
+        When::IfAbsent => Some(b"absent".to_vec()),
+        When::IfPresent => Some(b"present".to_vec()),
+        When::IfStamp(stamp) => Some(stamp.number().to_be_bytes().to_vec()),
+    }
+}
+
+fn pipeline(commands: impl IntoIterator<Item = Cmd>) -> Pipeline {
+    let mut pipeline = Pipeline::new();
+    for command in commands {
+        pipeline.add_command(command);
+    }
+    pipeline
+}
+
+/// For acts on records, which hold no bare integers of anybody.
+fn none(_: &Link) -> BTreeSet<Box<str>> {
+    BTreeSet::new()
+}
+
+fn unlink(name: &Vec<u8>) -> Cmd {
+    cmd("UNLINK").arg(&name[..]).to_owned()
+}
+
+fn numbers_name(space: &str) -> String {
+    format!("{space}:@:numbers")
+}
+
+fn fields(tags: Tags<'_>) -> Vec<String> {
+    tags.names.iter().map(|tag| format!("t:{tag}")).collect()
+}
+
+fn is_slot_within(name: &[u8], scope: &str) -> bool {
+    name.starts_with(scope.as_bytes()) && !std::str::from_utf8(name).is_ok_and(restarts::is_record)
+}

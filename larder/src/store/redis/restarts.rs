@@ -1,0 +1,216 @@
+//! Bare integers across a restart of the server.
+//!
+//! A frame states the incarnation in which it was written, bare digits cannot. So the hash
+//! [`RECORD`] states, per group of slots, in which incarnation the digits are known to be good. Who
+//! meets a group that is good in another one deletes its digits before anything is read or written.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::{Pipeline, RedisResult, Value, cmd};
+use tokio::sync::watch;
+
+use super::connection::Link;
+use super::{glob, reply, scripts};
+use crate::{Clock, Key};
+
+/// The hash of groups; version `@` is kept for Larder's own records.
+pub(super) const RECORD: &str = ":@:restarts";
+
+/// What is known about a group on this link.
+pub(super) enum Group {
+    Good,
+    Sweeping(Sweep),
+}
+
+pub(super) type Sweep = watch::Receiver<Option<RedisResult<()>>>;
+
+/// The group of a slot: its prefix with the colon. Names without one are a group too.
+pub(super) fn group(name: &str) -> &str {
+    name.find(':').map_or("", |colon| &name[..=colon])
+}
+
+/// Whether the slot is one of Larder's own records.
+pub(super) fn is_record(name: &str) -> bool {
+    name.split_once(':')
+        .is_some_and(|(_, rest)| rest.starts_with("@:"))
+}
+
+impl Link {
+    /// The groups of `keys` that have not been looked after yet.
+    pub(super) fn unknown<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a Key>,
+    ) -> BTreeSet<Box<str>> {
+        let groups = self.groups();
+        keys.into_iter()
+            .map(|key| group(key.name()))
+            .filter(|group| !matches!(groups.get(*group), Some(Group::Good)))
+            .map(Box::from)
+            .collect()
+    }
+
+    /// Asks whether the digits in `group` are good; if they may be old, the sweep to wait for.
+    pub(super) async fn look_after(
+        self: &Arc<Self>,
+        group: &str,
+        clock: &Clock,
+        limit: Duration,
+    ) -> RedisResult<Option<Sweep>> {
+        if self.incarnation == 0 {
+            self.groups().insert(group.into(), Group::Good);
+            return Ok(None);
+        }
+        if let Some(Group::Sweeping(sweep)) = self.groups().get(group)
+            && sweep.has_changed().is_ok()
+        {
+            return Ok(Some(sweep.clone()));
+        }
+        let now = self.incarnation_text();
+        let mut ask = Pipeline::new();
+        ask.cmd("HSETNX").arg(RECORD).arg(group).arg(&now);
+        ask.cmd("HGET").arg(RECORD).arg(group);
+        let answers = self.send(&ask).await?;
+        if answers.get(1).and_then(reply::text) == Some(&now) {
+            self.groups().insert(group.into(), Group::Good);
+            return Ok(None);
+        }
+        Ok(Some(self.start_sweep(group, clock, limit)))
+    }
+
+    /// A task of its own: on a large server it outlasts the patience of its callers.
+    fn start_sweep(self: &Arc<Self>, group: &str, clock: &Clock, limit: Duration) -> Sweep {
+        let mut groups = self.groups();
+        if let Some(Group::Sweeping(sweep)) = groups.get(group)
+            && sweep.has_changed().is_ok()
+        {
+            return sweep.clone();
+        }
+        let (sender, sweep) = watch::channel(None);
+        groups.insert(group.into(), Group::Sweeping(sweep.clone()));
+        drop(groups);
+        let (link, group, clock_of_task) = (Arc::clone(self), group.to_owned(), clock.clone());
+        clock.spawn(async move {
+            let outcome = link.sweep(&group, &clock_of_task, limit).await;
+            match &outcome {
+                Ok(()) => link.groups().insert(group.into(), Group::Good),
+                Err(_) => link.groups().remove(&*group),
+            };
+            sender.send_replace(Some(outcome));
+        });
+        sweep
+    }
+
+    async fn sweep(&self, group: &str, clock: &Clock, limit: Duration) -> RedisResult<()> {
+        let now = self.incarnation_text();
+        let pattern = format!("{}*", glob::escaped(group));
+        let mut cursor = String::from("0");
+        loop {
+            let mut scan = Pipeline::new();
+            scan.add_command(scan_command(&cursor, &pattern));
+            let answers = within(clock, limit, self.send(&scan)).await?;
+            let (next, names) = scanned(answers.into_iter().next())?;
+            let ours = |name: &&Vec<u8>| !group.is_empty() || !name.contains(&b':');
+            let names: Vec<&[u8]> = names.iter().filter(ours).map(Vec::as_slice).collect();
+            if !names.is_empty() {
+                let mut keys = vec![RECORD.as_bytes()];
+                keys.extend(names);
+                let mut delete = Pipeline::new();
+                let mut call = scripts::SWEEP.call(&keys);
+                delete.add_command(call.arg(&now).arg(group).to_owned());
+                let answers = within(clock, limit, self.send(&delete)).await?;
+                if first_error(answers)? == Value::Int(0) {
+                    return Ok(());
+                }
+            }
+            if next == "0" {
+                break;
+            }
+            cursor = next;
+        }
+        let mut done = Pipeline::new();
+        done.cmd("HSET").arg(RECORD).arg(group).arg(&now);
+        first_error(within(clock, limit, self.send(&done)).await?).map(|_| ())
+    }
+
+    fn incarnation_text(&self) -> String {
+        format!("{:016x}", self.incarnation)
+    }
+
+    fn groups(&self) -> MutexGuard<'_, HashMap<Box<str>, Group>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) fn scan_command(cursor: &str, pattern: &str) -> redis::Cmd {
+    let mut scan = cmd("SCAN");
+    scan.arg(cursor).arg("MATCH").arg(pattern);
+    scan.arg("COUNT").arg(500);
+    scan
+}
+
+/// The next cursor and the names that a `SCAN` gave.
+pub(super) fn scanned(answer: Option<Value>) -> RedisResult<(String, Vec<Vec<u8>>)> {
+    let odd = || (redis::ErrorKind::UnexpectedReturnType, "the answer to SCAN");
+    let answer = first_error(answer.into_iter().collect())?;
+    let [cursor, names] = reply::list(answer)
+        .and_then(|parts| <[Value; 2]>::try_from(parts).ok())
+        .ok_or_else(odd)?;
+    let name = |value| match value {
+        Value::BulkString(name) => Some(name),
+        _ => None,
+    };
+    let cursor = reply::text(&cursor).ok_or_else(odd)?.to_owned();
+    let names = reply::list(names).ok_or_else(odd)?;
+    Ok((cursor, names.into_iter().filter_map(name).collect()))
+}
+
+fn first_error(answers: Vec<Value>) -> RedisResult<Value> {
+    match answers.into_iter().next().unwrap_or_default() {
+        Value::ServerError(error) => Err(error.into()),
+        answer => Ok(answer),
+    }
+}
+
+async fn within<T>(
+    clock: &Clock,
+    limit: Duration,
+    work: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
+    let late = || std::io::Error::from(std::io::ErrorKind::TimedOut);
+    clock
+        .timeout(limit, work)
+        .await
+        .unwrap_or_else(|| Err(late().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_belongs_to_the_group_of_its_prefix() {
+        for (name, expected) in [
+            (":1:k", ":"),
+            ("shop:1:k", "shop:"),
+            ("~sha256~00", ""),
+            ("k", ""),
+        ] {
+            assert_eq!(group(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn records_are_told_from_slots() {
+        for (name, expected) in [
+            (":@:restarts", true),
+            ("shop:@:numbers", true),
+            (":1:k", false),
+            (":1:@:k", false),
+            ("@:1:k", false),
+        ] {
+            assert_eq!(is_record(name), expected, "{name}");
+        }
+    }
+}

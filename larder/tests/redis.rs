@@ -1,0 +1,904 @@
+//! The Redis store against a real server.
+//!
+//! The server is the one at `LARDER_TEST_REDIS`, else one started here. Tests that stop, restart or
+//! configure a server always start their own.
+
+#![cfg(feature = "redis")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+
+mod support;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use larder::store::{Numbers, Redis, Store, Sum, Tags, When};
+use larder::{Clock, Entry, ErrorKind, Key, Mark, Moment, Stamp, State, Tag, Tagged, Value};
+use redis::AsyncTypedCommands;
+use support::RedisServer;
+
+const LONG: Duration = Duration::from_secs(600);
+
+/// The server that tests share; each uses a prefix of its own.
+#[derive(Clone)]
+enum Shared {
+    Given(String),
+    Own(Arc<RedisServer>),
+}
+
+impl Shared {
+    fn url(&self) -> String {
+        match self {
+            Self::Given(url) => url.clone(),
+            Self::Own(server) => server.url(),
+        }
+    }
+}
+
+/// Ends with the last test that holds it: nothing that lives in a static ever ends.
+fn shared() -> Shared {
+    static SERVER: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
+    if let Ok(url) = std::env::var("LARDER_TEST_REDIS") {
+        return Shared::Given(url);
+    }
+    let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+    let running = server
+        .upgrade()
+        .unwrap_or_else(|| Arc::new(RedisServer::start()));
+    *server = Arc::downgrade(&running);
+    Shared::Own(running)
+}
+
+/// A prefix that no other test uses.
+fn prefix() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("t{}-{count}", std::process::id())
+}
+
+/// A store on the shared server, and a prefix.
+async fn store() -> (Redis, String, Shared) {
+    let server = shared();
+    let redis = Redis::connect(server.url())
+        .await
+        .expect("the server is there");
+    (redis, prefix(), server)
+}
+
+/// A plain connection, to see what is really there.
+async fn raw(url: &str) -> redis::aio::MultiplexedConnection {
+    let client = redis::Client::open(url).expect("a good URL");
+    client
+        .get_multiplexed_async_connection()
+        .await
+        .expect("the server is there")
+}
+
+fn text(clock: &Clock, text: &'static str) -> Entry {
+    Entry::new(clock, Value::Bytes(text.into())).fresh_until(clock.now().plus(LONG))
+}
+
+fn integer(clock: &Clock, number: i64) -> Entry {
+    Entry::new(clock, Value::Integer(number)).fresh_until(clock.now().plus(LONG))
+}
+
+fn lease(clock: &Clock) -> Mark {
+    Mark {
+        stamp: Stamp::draw(clock),
+        state: State::Loading,
+        until: clock.now().plus(LONG),
+    }
+}
+
+async fn read(store: &Redis, key: &Key) -> Option<Entry> {
+    let found = store.get(std::slice::from_ref(key), None).await;
+    found.expect("the server answers").entries.remove(0)
+}
+
+async fn value(store: &Redis, key: &Key) -> Option<Value> {
+    read(store, key).await.and_then(|entry| entry.value)
+}
+
+async fn put(store: &Redis, key: &Key, entry: Entry, when: When) -> bool {
+    store.put(key, entry, when).await.expect("it is written")
+}
+
+fn tags<'a>(space: &'a str, names: &'a [Tag]) -> Option<Tags<'a>> {
+    Some(Tags { space, names })
+}
+
+async fn numbers(store: &Redis, space: &str, names: &[Tag]) -> Numbers {
+    let found = store.get(&[], tags(space, names)).await;
+    found.expect("the server answers").numbers.expect("asked")
+}
+
+/// Waits until `store` answers again after its server came back.
+async fn back(store: &Redis) {
+    for _ in 0..200 {
+        if store.get(&[], tags("", &[])).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the store did not come back");
+}
+
+// Slots.
+
+#[tokio::test]
+async fn what_is_put_is_read_back_whole() {
+    let (store, prefix, _server) = store().await;
+    let clock = store.clock();
+    let tagged = Tagged {
+        era: 7,
+        good_from: vec![("object:5".into(), 3)],
+    };
+    for name in ["k", "with a blank", "ключ"] {
+        let key = Key::new(format!("{prefix}:1:{name}"));
+        let entry = text(clock, "a page")
+            .with_grace(LONG)
+            .with_tags(tagged.clone());
+
+        assert!(put(&store, &key, entry.clone(), When::Always).await);
+
+        assert_eq!(read(&store, &key).await, Some(entry.clone()), "{name}");
+        let heads = store.heads(std::slice::from_ref(&key)).await.unwrap();
+        assert_eq!(heads, [Some(entry.head())], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn integers_are_bare_digits_with_the_servers_ttl() {
+    let (store, prefix, server) = store().await;
+    let mut raw = raw(&server.url()).await;
+    let clock = store.clock();
+    for number in [0, -5, 9_007_199_254_740_993, i64::MAX, i64::MIN] {
+        let key = Key::new(format!("{prefix}:1:{number}"));
+
+        put(&store, &key, integer(clock, number), When::Always).await;
+
+        let digits = raw.get(key.name()).await.unwrap();
+        assert_eq!(digits, Some(number.to_string()));
+        let left = redis::cmd("PTTL")
+            .arg(key.name())
+            .query_async::<i64>(&mut raw)
+            .await
+            .unwrap();
+        assert!((590_000..=600_100).contains(&left), "{left}");
+        assert_eq!(value(&store, &key).await, Some(Value::Integer(number)));
+        let head = store
+            .heads(std::slice::from_ref(&key))
+            .await
+            .unwrap()
+            .remove(0);
+        let until = head.expect("it is live").fresh_until.as_millis();
+        assert!(until.abs_diff(clock.now().plus(LONG).as_millis()) < 10_000);
+    }
+}
+
+#[tokio::test]
+async fn sums_are_exact_and_keep_the_ttl() {
+    let (store, prefix, _server) = store().await;
+    let clock = store.clock();
+    let key = Key::new(format!("{prefix}:1:n"));
+
+    assert_eq!(store.add_to(&key, 1).await.unwrap(), Sum::NoSuchKey);
+    put(
+        &store,
+        &key,
+        integer(clock, 9_007_199_254_740_992),
+        When::Always,
+    )
+    .await;
+    let sum = store.add_to(&key, 1).await.unwrap();
+    assert_eq!(sum, Sum::Is(9_007_199_254_740_993));
+    put(&store, &key, integer(clock, i64::MAX - 1), When::Always).await;
+    assert_eq!(store.add_to(&key, 1).await.unwrap(), Sum::Is(i64::MAX));
+    assert_eq!(store.add_to(&key, 1).await.unwrap(), Sum::Overflow);
+    assert_eq!(store.add_to(&key, i64::MIN).await.unwrap(), Sum::Is(-1));
+    let left = store
+        .heads(std::slice::from_ref(&key))
+        .await
+        .unwrap()
+        .remove(0);
+    assert_ne!(left.unwrap().fresh_until, Moment::NEVER);
+
+    put(&store, &key, text(clock, "text"), When::Always).await;
+    assert_eq!(store.add_to(&key, 1).await.unwrap(), Sum::NotPlain);
+}
+
+#[tokio::test]
+async fn conditions_are_judged_on_the_server() {
+    let (store, prefix, _server) = store().await;
+    let clock = store.clock();
+    for (name, entry) in [("text", text(clock, "old")), ("integer", integer(clock, 1))] {
+        let key = Key::new(format!("{prefix}:1:{name}"));
+        let stamp = if name == "text" {
+            entry.stamp
+        } else {
+            Stamp::PLAIN
+        };
+
+        assert!(!put(&store, &key, entry.clone(), When::IfPresent).await);
+        assert!(!put(&store, &key, entry.clone(), When::IfStamp(stamp)).await);
+        assert!(put(&store, &key, entry.clone(), When::IfAbsent).await);
+        assert!(!put(&store, &key, entry.clone(), When::IfAbsent).await);
+        assert!(put(&store, &key, entry.clone(), When::IfPresent).await);
+        assert!(
+            !put(
+                &store,
+                &key,
+                entry.clone(),
+                When::IfStamp(Stamp::from_number(9))
+            )
+            .await
+        );
+        assert!(put(&store, &key, text(clock, "new"), When::IfStamp(stamp)).await);
+        assert!(!put(&store, &key, text(clock, "late"), When::IfStamp(stamp)).await);
+        assert_eq!(value(&store, &key).await, Some(Value::Bytes("new".into())));
+    }
+}
+
+#[tokio::test]
+async fn an_entry_past_its_ttl_is_absent_but_kept_for_its_grace() {
+    let clock = Clock::manual();
+    let server = shared();
+    let store = Redis::builder(server.url())
+        .clock(clock.clone())
+        .connect()
+        .await
+        .unwrap();
+    let key = Key::new(format!("{}:1:k", prefix()));
+    put(
+        &store,
+        &key,
+        text(&clock, "old").with_grace(LONG),
+        When::Always,
+    )
+    .await;
+
+    clock.advance(LONG);
+
+    assert_eq!(value(&store, &key).await, Some(Value::Bytes("old".into())));
+    assert_eq!(
+        store.heads(std::slice::from_ref(&key)).await.unwrap(),
+        [None]
+    );
+    assert_eq!(store.touch(&key, Moment::NEVER).await.unwrap(), None);
+    assert_eq!(store.add_to(&key, 1).await.unwrap(), Sum::NoSuchKey);
+    assert!(!put(&store, &key, text(&clock, "new"), When::IfPresent).await);
+    assert!(put(&store, &key, text(&clock, "new"), When::IfAbsent).await);
+    assert_eq!(value(&store, &key).await, Some(Value::Bytes("new".into())));
+}
+
+#[tokio::test]
+async fn an_entry_that_is_gone_already_removes_what_was_there() {
+    let (store, prefix, _server) = store().await;
+    let clock = store.clock();
+    for when in [When::Always, When::IfPresent] {
+        let key = Key::new(format!("{prefix}:1:k"));
+        put(&store, &key, text(clock, "old"), When::Always).await;
+
+        let gone = text(clock, "new").fresh_until(clock.now());
+        assert!(put(&store, &key, gone, when).await);
+
+        assert_eq!(read(&store, &key).await, None, "{when:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_mark_goes_into_every_kind_of_slot_and_out_again() {
+    let (store, prefix, _server) = store().await;
+    let clock = store.clock();
+    let before = text(clock, "value").with_grace(LONG);
+    for (name, entry, seen) in [
+        ("empty", None, None),
+        ("text", Some(before.clone()), Some(before.stamp)),
+        ("integer", Some(integer(clock, -7)), Some(Stamp::PLAIN)),
+        (
+            "endless",
+            Some(Entry::new(clock, Value::Integer(7))),
+            Some(Stamp::PLAIN),
+        ),
+    ] {
+        let key = Key::new(format!("{prefix}:1:{name} "));
+        if let Some(entry) = &entry {
+            put(&store, &key, entry.clone(), When::Always).await;
+        }
+        let mark = lease(clock);
+
+        let wrong = if seen.is_none() {
+            Some(mark.stamp)
+        } else {
+            None
+        };
+        assert!(!store.mark(&key, wrong, mark).await.unwrap(), "{name}");
+        assert!(store.mark(&key, seen, mark).await.unwrap(), "{name}");
+
+        let found = read(&store, &key).await.expect(name);
+        assert_eq!(
+            (found.stamp, found.state, found.state_until),
+            (mark.stamp, mark.state, mark.until)
+        );
+        assert_eq!(
+            found.value,
+            entry.as_ref().and_then(|entry| entry.value.clone()),
+            "{name}"
+        );
+        if let Some(entry) = &entry {
+            let off = found
+                .fresh_until
+                .as_millis()
+                .abs_diff(entry.fresh_until.as_millis());
+            assert!(off < 10_000, "{name}");
+        }
+        assert!(
+            !store.mark(&key, seen, lease(clock)).await.unwrap(),
+            "{name}"
+        );
+        let end = Mark {
+            stamp: Stamp::draw(clock),
+            state: State::Idle,
+            until: clock.now(),
+        };
+        assert!(
+            store.mark(&key, Some(mark.stamp), end).await.unwrap(),
+            "{name}"
+        );
+        assert_eq!(
+            value(&store, &key).await,
+            entry.and_then(|entry| entry.value),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_mark_keeps_the_slot_as_long_as_it_or_the_value_matters() {
+    let (store, prefix, server) = store().await;
+    let mut raw = raw(&server.url()).await;
+    let clock = store.clock();
+    let short = |mark: Mark| Mark {
+        until: clock.now().plus(Duration::from_secs(5)),
+        ..mark
+    };
+    for (name, entry, mark, expected) in [
+        ("bare", None, short(lease(clock)), 4_000..=5_100),
+        (
+            "value",
+            Some(text(clock, "v")),
+            short(lease(clock)),
+            590_000..=600_100,
+        ),
+        (
+            "brief",
+            Some(text(clock, "v").fresh_until(clock.now().plus(Duration::from_secs(5)))),
+            lease(clock),
+            590_000..=600_100,
+        ),
+        (
+            "endless",
+            Some(Entry::new(clock, Value::Bytes("v".into()))),
+            lease(clock),
+            -1..=-1,
+        ),
+    ] {
+        let key = Key::new(format!("{prefix}:1:{name}"));
+        let seen = entry.as_ref().map(|entry| entry.stamp);
+        if let Some(entry) = entry {
+            put(&store, &key, entry, When::Always).await;
+        }
+
+        assert!(store.mark(&key, seen, mark).await.unwrap(), "{name}");
+
+        let left = redis::cmd("PTTL")
+            .arg(key.name())
+            .query_async::<i64>(&mut raw)
+            .await
+            .unwrap();
+        assert!(expected.contains(&left), "{name}: {left}");
+    }
+}
+
+#[tokio::test]
+async fn a_load_whose_lease_was_replaced_does_not_write() {
+    let (store, prefix, _server) = store().await;
+    let clock = store.clock();
+    let key = Key::new(format!("{prefix}:1:k"));
+    let mark = lease(clock);
+    assert!(store.mark(&key, None, mark).await.unwrap());
+    assert_eq!(
+        store.heads(std::slice::from_ref(&key)).await.unwrap(),
+        [None]
+    );
+
+    assert_eq!(
+        store.delete(std::slice::from_ref(&key)).await.unwrap(),
+        [None]
+    );
+
+    assert!(!put(&store, &key, text(clock, "old"), When::IfStamp(mark.stamp)).await);
+    assert_eq!(read(&store, &key).await, None);
+}
+
+#[tokio::test]
+async fn touch_moves_the_ttl_with_its_grace_and_gives_a_new_stamp() {
+    let (store, prefix, server) = store().await;
+    let mut raw = raw(&server.url()).await;
+    let clock = store.clock();
+    let key = Key::new(format!("{prefix}:1:k"));
+    let entry = text(clock, "v").with_grace(Duration::from_secs(7));
+    put(&store, &key, entry.clone(), When::Always).await;
+    store
+        .mark(&key, Some(entry.stamp), lease(clock))
+        .await
+        .unwrap();
+    let fresh = clock.now().plus(Duration::from_secs(60));
+
+    let head = store.touch(&key, fresh).await.unwrap();
+
+    assert_eq!(head, Some(entry.head()));
+    let found = read(&store, &key).await.unwrap();
+    assert_eq!(found.fresh_until, fresh);
+    assert_eq!(found.stale_until, fresh.plus(Duration::from_secs(7)));
+    assert_eq!(found.state, State::Idle);
+    assert_ne!(found.stamp, entry.stamp);
+    let left = redis::cmd("PTTL")
+        .arg(key.name())
+        .query_async::<i64>(&mut raw)
+        .await
+        .unwrap();
+    assert!((60_000..=67_100).contains(&left), "{left}");
+
+    store.touch(&key, Moment::NEVER).await.unwrap();
+    assert_eq!(read(&store, &key).await.unwrap().stale_until, Moment::NEVER);
+    let left = redis::cmd("PTTL")
+        .arg(key.name())
+        .query_async::<i64>(&mut raw)
+        .await
+        .unwrap();
+    assert_eq!(left, -1);
+
+    put(
+        &store,
+        &key,
+        Entry::new(clock, Value::Integer(1)),
+        When::Always,
+    )
+    .await;
+    let head = store.touch(&key, fresh).await.unwrap().unwrap();
+    assert_eq!(head.fresh_until, Moment::NEVER);
+    assert_ne!(
+        store.heads(std::slice::from_ref(&key)).await.unwrap()[0],
+        Some(head)
+    );
+    store.touch(&key, clock.now()).await.unwrap();
+    assert_eq!(read(&store, &key).await, None);
+}
+
+#[tokio::test]
+async fn batches_answer_in_order() {
+    let (store, prefix, _server) = store().await;
+    let clock = store.clock();
+    let keys: Vec<Key> = (0..50)
+        .map(|n| Key::new(format!("{prefix}:1:{n}")))
+        .collect();
+    let entries = keys[..40].iter().enumerate().map(|(at, key)| {
+        let entry = if at % 2 == 0 {
+            integer(clock, 1)
+        } else {
+            text(clock, "t")
+        };
+        (key.clone(), entry)
+    });
+
+    assert_eq!(store.put_many(entries.collect()).await.unwrap(), [0; 0]);
+
+    let found = store.get(&keys, None).await.unwrap().entries;
+    assert_eq!(found.iter().flatten().count(), 40);
+    assert_eq!(
+        found[3].clone().unwrap().value,
+        Some(Value::Bytes("t".into()))
+    );
+    let heads = store.heads(&keys).await.unwrap();
+    assert!(heads[..40].iter().all(Option::is_some) && heads[40..].iter().all(Option::is_none));
+    let removed = store.delete(&keys).await.unwrap();
+    assert_eq!(removed.iter().flatten().count(), 40);
+    assert!(
+        store
+            .delete(&keys)
+            .await
+            .unwrap()
+            .iter()
+            .all(Option::is_none)
+    );
+    assert!(store.get(&[], None).await.unwrap().entries.is_empty());
+    assert!(store.delete(&[]).await.unwrap().is_empty());
+}
+
+// Other people's bytes.
+
+#[tokio::test]
+async fn foreign_and_broken_slots_are_empty_and_can_be_written_over() {
+    let (store, prefix, server) = store().await;
+    let mut raw = raw(&server.url()).await;
+    let clock = store.clock();
+    let key = Key::new(format!("{prefix}:1:k"));
+    let good = text(clock, "v").to_frame(&key, 1);
+    let mut kinds: Vec<(&str, redis::Cmd)> = Vec::new();
+    let set = |bytes: &[u8]| redis::cmd("SET").arg(key.name()).arg(bytes).to_owned();
+    kinds.push(("pickle", set(b"\x80\x05K\x01.")));
+    kinds.push(("words", set(b"12abc")));
+    kinds.push(("empty", set(b"")));
+    kinds.push(("too many digits", set(b"99999999999999999999")));
+    kinds.push(("a byte", set(b"\xfb")));
+    kinds.push(("another incarnation", set(&good)));
+    kinds.push((
+        "list",
+        redis::cmd("RPUSH").arg(key.name()).arg("x").to_owned(),
+    ));
+    kinds.push((
+        "hash",
+        redis::cmd("HSET")
+            .arg(key.name())
+            .arg("x")
+            .arg("y")
+            .to_owned(),
+    ));
+    for (kind, command) in kinds {
+        for act in 0..6 {
+            let _ = raw.del(key.name()).await.unwrap();
+            command.query_async::<redis::Value>(&mut raw).await.unwrap();
+            let keys = std::slice::from_ref(&key);
+
+            assert_eq!(read(&store, &key).await, None, "{kind}");
+            assert_eq!(store.heads(keys).await.unwrap(), [None], "{kind}");
+            assert_eq!(
+                store.add_to(&key, 1).await.unwrap(),
+                Sum::NoSuchKey,
+                "{kind}"
+            );
+            assert_eq!(
+                store.touch(&key, Moment::NEVER).await.unwrap(),
+                None,
+                "{kind}"
+            );
+            assert!(
+                !put(&store, &key, text(clock, "v"), When::IfPresent).await,
+                "{kind}"
+            );
+            match act {
+                0 => assert!(put(&store, &key, text(clock, "v"), When::Always).await),
+                1 => assert!(put(&store, &key, text(clock, "v"), When::IfAbsent).await),
+                2 => assert!(store.mark(&key, None, lease(clock)).await.unwrap()),
+                3 => assert_eq!(store.delete(keys).await.unwrap(), [None]),
+                4 => assert!(put(&store, &key, integer(clock, 1), When::IfAbsent).await),
+                _ => {
+                    let many = vec![(key.clone(), integer(clock, 1))];
+                    assert!(store.put_many(many).await.unwrap().is_empty());
+                }
+            }
+            let found = read(&store, &key).await;
+            assert_eq!(found.is_none(), act == 3, "{kind} {act}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_frame_that_is_cut_or_changed_is_never_live() {
+    let (store, prefix, server) = store().await;
+    let mut raw = raw(&server.url()).await;
+    let clock = store.clock();
+    let key = Key::new(format!("{prefix}:1:k"));
+    let entry = text(clock, "a value").with_grace(LONG);
+    put(&store, &key, entry.clone(), When::Always).await;
+    let frame: Vec<u8> = redis::cmd("GET")
+        .arg(key.name())
+        .query_async(&mut raw)
+        .await
+        .unwrap();
+    for end in 0..frame.len() {
+        let _: () = redis::cmd("SET")
+            .arg(key.name())
+            .arg(&frame[..end])
+            .query_async(&mut raw)
+            .await
+            .unwrap();
+
+        let seen = read(&store, &key).await;
+
+        assert!(
+            seen.is_none_or(|entry| entry.value.is_none()),
+            "cut at {end}"
+        );
+        let heads = store.heads(std::slice::from_ref(&key)).await.unwrap();
+        assert_eq!(heads, [None], "cut at {end}");
+        assert!(
+            put(&store, &key, entry.clone(), When::IfAbsent).await,
+            "cut at {end}"
+        );
+    }
+    for bit in 0..frame.len() * 8 {
+        let mut flipped = frame.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let _: () = redis::cmd("SET")
+            .arg(key.name())
+            .arg(&flipped)
+            .query_async(&mut raw)
+            .await
+            .unwrap();
+        let seen = read(&store, &key).await;
+        let live = seen.is_some_and(|entry| entry.is_live(clock.now()));
+        let head = store
+            .heads(std::slice::from_ref(&key))
+            .await
+            .unwrap()
+            .remove(0);
+        assert!(live || head.is_none(), "bit {bit}");
+        store
+            .mark(&key, Some(entry.stamp), lease(clock))
+            .await
+            .unwrap();
+        store.touch(&key, Moment::NEVER).await.unwrap();
+        assert_ne!(store.add_to(&key, 1).await.unwrap(), Sum::Is(1));
+    }
+}
+
+// Numbers of tags.
+
+#[tokio::test]
+async fn numbers_count_up_per_space_and_a_raise_is_one_act() {
+    let (store, prefix, server) = store().await;
+    let names: [Tag; 3] = ["a".into(), "b".into(), "c".into()];
+    let space = prefix.as_str();
+
+    let fresh = numbers(&store, space, &names).await;
+    assert_eq!(
+        (fresh.seq, fresh.floor, fresh.of.clone()),
+        (0, 0, vec![None; 3])
+    );
+    assert_eq!(
+        store
+            .raise(tags(space, &names[..2]).unwrap())
+            .await
+            .unwrap(),
+        1
+    );
+    assert_eq!(
+        store
+            .raise(tags(space, &names[1..2]).unwrap())
+            .await
+            .unwrap(),
+        2
+    );
+    assert_eq!(store.raise(tags(space, &[]).unwrap()).await.unwrap(), 3);
+
+    let other = Redis::connect(server.url()).await.unwrap();
+    let seen = numbers(&other, space, &names).await;
+    assert_eq!(seen.of, [Some(1), Some(2), None]);
+    assert_eq!((seen.era, seen.seq, seen.floor), (fresh.era, 3, 0));
+    let elsewhere = numbers(&store, &format!("{space}x"), &names).await;
+    assert_eq!(elsewhere.seq, 0);
+    assert_ne!(elsewhere.era, seen.era);
+}
+
+#[tokio::test]
+async fn lost_or_foreign_numbers_are_another_era() {
+    let (store, prefix, server) = store().await;
+    let mut raw = raw(&server.url()).await;
+    let record = format!("{prefix}:@:numbers");
+    let names: [Tag; 1] = ["a".into()];
+    let mut eras = vec![numbers(&store, &prefix, &names).await.era];
+    for command in ["", "SET"] {
+        raw.del(&record).await.unwrap();
+        if !command.is_empty() {
+            raw.set(&record, "somebody's").await.unwrap();
+        }
+        let seen = numbers(&store, &prefix, &names).await;
+        assert_eq!((seen.seq, seen.of), (0, vec![None]), "{command}");
+        assert!(!eras.contains(&seen.era));
+        eras.push(seen.era);
+    }
+    raw.set(&record, "somebody's").await.unwrap();
+    assert_eq!(
+        store.raise(tags(&prefix, &names).unwrap()).await.unwrap(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn too_many_numbers_are_dropped_and_the_floor_is_raised_over_them() {
+    let server = RedisServer::start();
+    let store = Redis::builder(server.url())
+        .timeout(LONG)
+        .connect()
+        .await
+        .unwrap();
+    let mut raw = raw(&server.url()).await;
+    let names: [Tag; 1] = ["late".into()];
+    let era = numbers(&store, "", &names).await.era;
+    let fill = "for at = 1, 1000000 do redis.call('HSET', KEYS[1], 't:' .. at, 1) end";
+    let fill = redis::cmd("EVAL")
+        .arg(fill)
+        .arg(1)
+        .arg(":@:numbers")
+        .to_owned();
+    raw.set_response_timeout(LONG);
+    fill.query_async::<redis::Value>(&mut raw).await.unwrap();
+
+    assert_eq!(store.raise(tags("", &names).unwrap()).await.unwrap(), 1);
+
+    let seen = numbers(&store, "", &names).await;
+    assert_eq!((seen.era, seen.seq, seen.floor, seen.at(0)), (era, 1, 1, 1));
+    assert_eq!(raw.hlen(":@:numbers").await.unwrap(), 3);
+}
+
+// Clear.
+
+#[tokio::test]
+async fn clear_takes_its_own_scope_and_nothing_else() {
+    let server = RedisServer::start();
+    let store = Redis::connect(server.url()).await.unwrap();
+    let mut raw = raw(&server.url()).await;
+    let clock = store.clock();
+    let scope = r"sh[o]p*?^-\";
+    let ours: Vec<Key> = (0..1200)
+        .map(|n| Key::new(format!("{scope}:1:{n}")))
+        .collect();
+    let many = ours
+        .iter()
+        .map(|key| (key.clone(), text(clock, "v")))
+        .collect();
+    store.put_many(many).await.unwrap();
+    let leased = Key::new(format!("{scope}:2:a blank"));
+    store.mark(&leased, None, lease(clock)).await.unwrap();
+    store.raise(tags(scope, &[]).unwrap()).await.unwrap();
+    let near = [
+        "shop:1:k",
+        "sho:1:k",
+        "sh[o]p:1:k",
+        "shopping:1:k",
+        r"sh[o]p*?^-\x:1:k",
+    ];
+    for name in near
+        .map(str::to_owned)
+        .into_iter()
+        .chain([scope.to_owned()])
+    {
+        raw.set(name, "foreign").await.unwrap();
+    }
+
+    store.clear(&format!("{scope}:"), scope).await.unwrap();
+
+    let mut left: Vec<String> = redis::cmd("KEYS")
+        .arg("*")
+        .query_async(&mut raw)
+        .await
+        .unwrap();
+    left.sort();
+    let mut expected = near.map(str::to_owned).to_vec();
+    expected.extend([
+        scope.to_owned(),
+        format!("{scope}:@:numbers"),
+        ":@:restarts".into(),
+    ]);
+    expected.sort();
+    assert_eq!(left, expected);
+    let seen = numbers(&store, scope, &[]).await;
+    assert_eq!((seen.seq, seen.floor), (2, 2));
+}
+
+#[tokio::test]
+async fn clear_of_the_empty_prefix_keeps_larders_own_records() {
+    let server = RedisServer::start();
+    let store = Redis::connect(server.url()).await.unwrap();
+    let mut raw = raw(&server.url()).await;
+    let clock = store.clock();
+    put(&store, &Key::new(":1:k"), integer(clock, 1), When::Always).await;
+    put(
+        &store,
+        &Key::new("shop:1:k"),
+        integer(clock, 1),
+        When::Always,
+    )
+    .await;
+    put(&store, &Key::new(":1:@:k"), text(clock, "v"), When::Always).await;
+    let era = numbers(&store, "", &[]).await.era;
+
+    store.clear(":", "").await.unwrap();
+
+    let mut left: Vec<String> = redis::cmd("KEYS")
+        .arg("*")
+        .query_async(&mut raw)
+        .await
+        .unwrap();
+    left.sort();
+    assert_eq!(left, [":@:numbers", ":@:restarts", "shop:1:k"]);
+    let seen = numbers(&store, "", &[]).await;
+    assert_eq!((seen.era, seen.floor), (era, 1));
+}
+
+// Round trips and scripts.
+
+#[tokio::test]
+async fn a_read_with_tags_is_one_round_trip_of_two_commands() {
+    let server = RedisServer::start();
+    let store = Redis::connect(server.url()).await.unwrap();
+    let mut raw = raw(&server.url()).await;
+    let names: [Tag; 2] = ["a".into(), "b".into()];
+    let keys = [Key::new(":1:a"), Key::new(":1:b"), Key::new(":1:c")];
+    store.get(&keys, tags("", &names)).await.unwrap();
+    redis::cmd("CONFIG")
+        .arg("RESETSTAT")
+        .query_async::<()>(&mut raw)
+        .await
+        .unwrap();
+    let before = reads_of(&mut raw).await;
+
+    store.get(&keys, tags("", &names)).await.unwrap();
+
+    let stats: String = redis::cmd("INFO")
+        .arg("commandstats")
+        .query_async(&mut raw)
+        .await
+        .unwrap();
+    let mut calls: Vec<&str> = stats
+        .lines()
+        .filter_map(|line| line.strip_prefix("cmdstat_")?.split(",usec").next())
+        .filter(|line| !line.starts_with("info") && !line.starts_with("config"))
+        .collect();
+    calls.sort_unstable();
+    assert_eq!(calls, ["hmget:calls=1", "mget:calls=1"]);
+    // Each `INFO` of this test is a read as well.
+    assert_eq!(reads_of(&mut raw).await - before, 3);
+}
+
+/// How often the server has read from a connection.
+async fn reads_of(raw: &mut redis::aio::MultiplexedConnection) -> u64 {
+    let stats: String = redis::cmd("INFO")
+        .arg("stats")
+        .query_async(raw)
+        .await
+        .unwrap();
+    let line = stats
+        .lines()
+        .find_map(|line| line.strip_prefix("total_reads_processed:"));
+    line.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn scripts_that_the_server_forgot_are_loaded_again() {
+    let server = RedisServer::start();
+    let store = Redis::connect(server.url()).await.unwrap();
+    let mut raw = raw(&server.url()).await;
+    let clock = store.clock();
+    let keys: Vec<Key> = (0..5).map(|n| Key::new(format!(":1:{n}"))).collect();
+    for key in &keys {
+        put(&store, key, integer(clock, 1), When::Always).await;
+    }
+    let mut flush = redis::cmd("SCRIPT").arg("FLUSH").to_owned();
+    flush.set_no_response(false);
+
+    flush.query_async::<()>(&mut raw).await.unwrap();
+    assert_eq!(store.add_to(&keys[0], 1).await.unwrap(), Sum::Is(2));
+    flush.query_async::<()>(&mut raw).await.unwrap();
+    assert!(
+        store
+            .heads(&keys)
+            .await
+            .unwrap()
+            .iter()
+            .all(Option::is_some)
+    );
+    flush.query_async::<()>(&mut raw).await.unwrap();
+    assert!(
+        store
+            .delete(&keys)
+            .await
+            .unwrap()
+            .iter()
+            .all(Option::is_some)
+    );
+    flush.query_async::<()>(&mut raw).await.unwrap();
+    assert_eq!(store.raise(tags("", &[]).unwrap()).await.unwrap(), 1);
+}
