@@ -69,10 +69,12 @@ async fn open(url: &str) -> Result<Cache, String> {
     if url.starts_with("memory:") {
         return Ok(Cache::new(Memory::new()));
     }
-    let redis = Redis::connect(url).await.map_err(|error| match error.hint() {
-        Some(hint) => format!("{error}; hint: {hint}"),
-        None => error.to_string(),
-    })?;
+    let redis = Redis::connect(url)
+        .await
+        .map_err(|error| match error.hint() {
+            Some(hint) => format!("{error}; hint: {hint}"),
+            None => error.to_string(),
+        })?;
     Ok(Cache::new(redis))
 }
 

@@ -446,7 +446,7 @@ impl Store for Redis {
         &self.0.clock
     }
 
-    fn get_now(&self, _: &Key) -> Option<Option<Entry>> {
+    fn get_now(&self, _: &Key) -> Option<Option<Arc<Entry>>> {
         None
     }
 
