@@ -17,7 +17,7 @@ use super::rules::storable::{Asked, Kept as Verdict, may_keep};
 use super::rules::{cache_control, freshness, validators, vary};
 use super::service::ViewTtl;
 use super::stored::{HeaderList, PAGE, PageHead, VaryValue, kept_headers};
-use super::{keys, route::Route};
+use super::{keys, keys::KeyOptions, route::Route};
 use crate::cache::{Keep, Kept, Load};
 use crate::entry::{Entry, Stamp};
 use crate::event::Reason;
@@ -289,7 +289,8 @@ struct Maker<'a> {
 impl Maker<'_> {
     async fn keep(self, slot: Slot, body: Bytes) -> Keep {
         let settings = &self.site.settings;
-        let names = keys::header_list(&self.plan.verdict.vary, &settings.keys);
+        // The layer knows no request's language, so that `Accept-Language` stays among the names.
+        let names = keys::header_list(&self.plan.verdict.vary, &KeyOptions::default());
         let values = vary::values(&names, self.request, settings.rules.cookie_rule());
         let values: Vec<VaryValue> = (values.into_iter())
             .map(|value| value.map(|value| Bytes::from(value.into_owned())))
