@@ -141,10 +141,11 @@ impl PageHead {
     pub(super) fn decode(entry: &Entry) -> Option<Self> {
         let block = bytes(entry)?;
         let written: Written = rmp_serde::from_slice(block.get(4..body_start(block)?)?).ok()?;
-        let mut headers = HeaderMap::with_capacity(written.headers.len() + 4);
+        let mut headers = HeaderMap::try_with_capacity(written.headers.len() + 4).ok()?;
         for (name, value) in written.headers {
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
+            let value = HeaderValue::from_maybe_shared(value).ok()?;
+            headers.try_append(name, value).ok()?;
         }
         Some(Self {
             mark: written.mark,
