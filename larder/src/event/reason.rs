@@ -19,7 +19,7 @@ pub enum Reason {
     Method,
     /// The request has a body, which may change the answer and is no part of the key.
     RequestBody,
-    /// The request names several hosts.
+    /// The request names several hosts, or something that can be none.
     Hosts,
     /// The request asks to switch to another protocol.
     Upgrade,
@@ -103,7 +103,7 @@ impl Reason {
                 "send the parameters in the query: a body is no part of a page's key"
             }
             Self::Hosts => {
-                "send one `Host`, the same as in the request's target; no setting changes that"
+                "send one well-formed `Host`, the same as in the request's target; no setting changes that"
             }
             Self::Upgrade => "a connection that changes its protocol is never cached",
             Self::ClientRefused => {

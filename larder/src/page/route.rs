@@ -49,7 +49,7 @@ pub(super) struct Variant {
 }
 
 impl Routes {
-    /// The route of a request's URL.
+    /// The route of a request's URL; none if what stands for its host cannot be one.
     pub(super) fn of(
         &self,
         request: &request::Parts,
@@ -57,10 +57,10 @@ impl Routes {
         origin: &Origin,
         options: &KeyOptions,
         cache: &Cache,
-    ) -> Arc<Route> {
-        let url = raw_url(request, target, origin);
+    ) -> Option<Arc<Route>> {
+        let url = raw_url(request, target, origin)?;
         if let Some(route) = read(&self.0).get(url.as_str()) {
-            return Arc::clone(route);
+            return Some(Arc::clone(route));
         }
         let url = url.into_boxed_str();
         let (https, host) = (origin.is_https(request), origin.host(request));
@@ -78,7 +78,7 @@ impl Routes {
             known.clear();
         }
         known.insert(url, Arc::clone(&route));
-        route
+        Some(route)
     }
 }
 
@@ -170,7 +170,9 @@ impl Variant {
 }
 
 /// Scheme, host and target, unchanged.
-fn raw_url(request: &request::Parts, target: &http::Uri, origin: &Origin) -> String {
+///
+/// A host that holds part of a path would make another URL's out of them.
+fn raw_url(request: &request::Parts, target: &http::Uri, origin: &Origin) -> Option<String> {
     let path = target
         .path_and_query()
         .map_or("/", http::uri::PathAndQuery::as_str);
@@ -180,12 +182,17 @@ fn raw_url(request: &request::Parts, target: &http::Uri, origin: &Origin) -> Str
     } else {
         "http://"
     });
+    let begin = url.len();
     match plain_host(request, origin) {
         Some(host) => url.push_str(host),
         None => url.push_str(&origin.host(request)),
     }
+    let can_be_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    if !url.as_bytes()[begin..].iter().copied().all(can_be_host) {
+        return None;
+    }
     url.push_str(path);
-    url
+    Some(url)
 }
 
 /// The host in the usual case: one `Host` header, which can be read without a copy.

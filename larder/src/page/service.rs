@@ -152,6 +152,7 @@ impl Site {
         let target = original_uri(parts);
         let (origin, keys) = (&settings.origin, &settings.keys);
         let route = self.routes.of(parts, target, origin, keys, &settings.cache);
+        let route = route.ok_or(Reason::Hosts)?;
         Ok(Question {
             asked,
             route,
