@@ -55,7 +55,7 @@ pub enum Reason {
     Variants,
     /// HEAD found nothing; it is answered by the handler and never fills the cache.
     Head,
-    /// The body has trailers, or broke off.
+    /// The body has trailers, broke off, or is not as long as it says.
     Body,
 }
 
@@ -140,7 +140,9 @@ impl Reason {
                 "a URL has at most 64 variants; let `Vary` name headers with fewer values"
             }
             Self::Head => "a GET of the same URL fills the cache; HEAD is then answered from it",
-            Self::Body => "a body that breaks off or ends in trailers is never kept",
+            Self::Body => {
+                "a body that breaks off, ends in trailers or belies its `Content-Length` is never kept"
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
 use http::{Request, Response, response};
 use http_body::Body;
 use http_body_util::BodyExt as _;
@@ -163,6 +164,10 @@ where
             return Ok(((), Keep::Pass));
         };
         let _ = pieces.send(Piece::End);
+        if !is_as_long_as_said(&kept, &body) {
+            site.tell_once(Reason::Body);
+            return Ok(((), Keep::Pass));
+        }
         let maker = Maker {
             site: &site,
             route: &route,
@@ -172,6 +177,12 @@ where
         };
         Ok(((), maker.keep(slot, body).await))
     }
+}
+
+/// Whether a body is as long as its `Content-Length` says; if not, a part is missing, or too much.
+fn is_as_long_as_said(parts: &response::Parts, body: &Bytes) -> bool {
+    let mut said = parts.headers.get_all(CONTENT_LENGTH).iter();
+    said.all(|said| said.to_str().ok().and_then(|said| said.parse().ok()) == Some(body.len()))
 }
 
 /// A load that gave no page: with one to serve in its place the slot is marked as failed, else those
