@@ -55,6 +55,7 @@ pub(crate) use self::{
     fetch::{Fetched, Served},
     lead::{Keep, Kept, Load, caught},
     look::Look,
+    scope::Gathered,
 };
 use crate::entry::{Entry, Tag, Tagged, Value};
 use crate::event::{Listener, Outcome};
@@ -561,6 +562,12 @@ impl Cache {
         if !self.untracked && (tagged.is_some() || life.is_some()) {
             Scope::absorb(tagged, life);
         }
+    }
+
+    /// What the load that the caller runs in has read so far, and its era.
+    #[cfg(feature = "page")]
+    pub(crate) fn gathered(&self) -> (Gathered, u64) {
+        Scope::current().map_or_else(Default::default, |scope| (scope.so_far(), scope.era))
     }
 
     /// Tells this cache from others in this process.

@@ -39,6 +39,16 @@ pub(crate) struct Gathered {
     pub(crate) mixed: bool,
 }
 
+#[cfg(feature = "page")]
+impl Gathered {
+    /// The tags as an entry of the era carries them.
+    pub(crate) fn tagged(&self, era: u64) -> Option<Tagged> {
+        let good_from = self.tags.iter().map(|(tag, from)| (tag.clone(), *from));
+        let good_from: Vec<_> = good_from.collect();
+        (!good_from.is_empty()).then_some(Tagged { era, good_from })
+    }
+}
+
 impl Scope {
     /// A scope for the load of `key`, inside the present one.
     pub(crate) fn new(cache: usize, key: Key, era: u64, seq: u64) -> Arc<Self> {
@@ -84,6 +94,12 @@ impl Scope {
                 *known = (*known).min(*good_from);
             }
         });
+    }
+
+    /// What was read in this scope so far, which stays in it.
+    #[cfg(feature = "page")]
+    pub(crate) fn so_far(&self) -> Gathered {
+        self.gathered().clone()
     }
 
     /// What was read in this scope so far.

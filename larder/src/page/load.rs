@@ -19,7 +19,7 @@ use super::rules::{cache_control, freshness, validators, vary};
 use super::service::ViewTtl;
 use super::stored::{HeaderList, PAGE, PageHead, VaryValue, kept_headers};
 use super::{keys, keys::KeyOptions, route::Route};
-use crate::cache::{Keep, Kept, Load};
+use crate::cache::{Gathered, Keep, Kept, Load};
 use crate::entry::{Entry, Stamp};
 use crate::event::Reason;
 use crate::flight::{Failure, Flight, Landing};
@@ -174,6 +174,7 @@ where
             request: &headers,
             plan,
             parts: kept,
+            made_of: site.settings.cache.gathered(),
         };
         Ok(((), maker.keep(slot, body).await))
     }
@@ -295,6 +296,8 @@ struct Maker<'a> {
     request: &'a http::HeaderMap,
     plan: Plan,
     parts: response::Parts,
+    /// What the handler and its body read from caches, and the era of their tags.
+    made_of: (Gathered, u64),
 }
 
 impl Maker<'_> {
@@ -340,7 +343,7 @@ impl Maker<'_> {
     async fn extend_list(&self, list: &HeaderList, next: &HeaderList, stamp: Stamp) {
         let cache = &self.site.settings.cache;
         let key = std::slice::from_ref(&self.route.list_key);
-        let until = self.entry_until(cache.shared.clock.now());
+        let until = self.fresh_until().plus(self.grace());
         let heads = cache.shared.store.heads(key).await;
         let known = heads.ok().and_then(|mut heads| heads.pop().flatten());
         // A list that is gone stays gone: what it led to is out of reach on purpose.
@@ -362,9 +365,17 @@ impl Maker<'_> {
         }
     }
 
-    /// Until when the page may be served, stale or not.
-    fn entry_until(&self, now: Moment) -> Moment {
-        now.plus(self.plan.ttl).plus(self.grace())
+    /// Until when the page is fresh: no longer than what it was made of.
+    fn fresh_until(&self) -> Moment {
+        let until = self
+            .site
+            .settings
+            .cache
+            .shared
+            .clock
+            .now()
+            .plus(self.plan.ttl);
+        until.min(self.made_of.0.life.unwrap_or(Moment::NEVER))
     }
 
     fn windows(&self) -> (Duration, Duration) {
@@ -433,11 +444,18 @@ impl Maker<'_> {
     /// Writes beside the engine's own write. What fails here is out of reach, and harmless.
     async fn put(&self, key: &Key, value: crate::Value, when: When) {
         let cache = &self.site.settings.cache;
-        let now = cache.shared.clock.now();
+        let (made_of, era) = &self.made_of;
+        // Tags of another space: the engine refuses such a page as well.
+        if made_of.mixed {
+            return;
+        }
         let mut entry = Entry::new(&cache.shared.clock, value)
-            .fresh_until(now.plus(self.plan.ttl))
+            .fresh_until(self.fresh_until())
             .with_grace(self.grace());
         entry.codec = PAGE;
+        if let Some(tagged) = made_of.tagged(*era) {
+            entry = entry.with_tags(tagged);
+        }
         if let Err(error) = cache.shared.store.put(key, entry, when).await {
             tracing::debug!(%error, "page_not_written");
         }
