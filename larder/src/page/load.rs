@@ -145,6 +145,7 @@ where
                 return gave_up(has_spare);
             }
         };
+        site.settings.cache.hand_on(None);
         if parts.status.is_server_error() && has_spare {
             let _ = answer.send(Answer::ServerError(parts, PageBody::own(body)));
             return gave_up(true);
@@ -163,6 +164,9 @@ where
         let Some(body) = collect(&site, body, &pieces).await else {
             return Ok(((), Keep::Pass));
         };
+        // Before the client has it all: whoever asked from inside a load may end that one next.
+        let until = site.settings.cache.shared.clock.now().plus(plan.ttl);
+        site.settings.cache.hand_on(Some(until));
         let _ = pieces.send(Piece::End);
         if !is_as_long_as_said(&kept, &body) {
             site.tell_once(Reason::Body);

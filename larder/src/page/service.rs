@@ -260,6 +260,8 @@ impl Site {
         match self.suitable(question, listed.0.mark, &variant, entry) {
             None => Sight::NoPage(listed, variant, Miss::Unsuitable),
             Some(page) if entry.is_live(now) => {
+                let cache = &self.settings.cache;
+                cache.absorb(entry.tags.as_deref(), Some(entry.fresh_until));
                 Sight::Hit(page, Outcome::Hit(entry.fresh_until.left(now)))
             }
             Some(page) => Sight::Stale(page, listed, variant),
