@@ -57,6 +57,8 @@ pub enum Reason {
     Head,
     /// The body has trailers, broke off, or is not as long as it says.
     Body,
+    /// A page of the same key, whose URL is spelled in another way, is kept.
+    Spelling,
 }
 
 impl Reason {
@@ -90,6 +92,7 @@ impl Reason {
             Self::Variants => "variants",
             Self::Head => "head",
             Self::Body => "body",
+            Self::Spelling => "spelling",
         }
     }
 
@@ -143,6 +146,7 @@ impl Reason {
             Self::Body => {
                 "a body that breaks off, ends in trailers or belies its `Content-Length` is never kept"
             }
+            Self::Spelling => "link to the URL in one spelling: `/a`, not `/%61`, `/./a` or `/a?`",
         }
     }
 }

@@ -123,6 +123,12 @@ impl Route {
         variant
     }
 
+    /// Whether the URL was asked for as it stands in its key, so that no other spelling has a better
+    /// claim to it.
+    pub(super) fn is_as_django_spells(&self) -> bool {
+        *self.url == *self.uri
+    }
+
     /// The key of the variant with these values.
     pub(super) fn page_key(
         &self,

@@ -19,7 +19,7 @@ use super::body::PageBody;
 use super::layer::Site;
 use super::load::{Answer, JustMade, PageLoad, Slot};
 use super::route::{Route, Variant};
-use super::rules::storable::{Asked, may_serve, may_use};
+use super::rules::storable::{Asked, is_for_others, may_serve, may_use};
 use super::rules::validators::{Validators, Verdict, evaluate, not_modified_headers};
 use super::rules::{freshness, vary};
 use super::status;
@@ -108,6 +108,8 @@ struct Question {
 /// What the store has for a request.
 enum Sight {
     Hit(Page, Outcome),
+    /// A page that is another's, which this request must leave alone.
+    NotOurs(Reason),
     /// A page past its TTL, which may stand in while, or if not, a new one is made.
     Stale(Page, Listed, Arc<Variant>),
     /// The URL is known, this variant of it is not.
@@ -192,6 +194,12 @@ impl Site {
                     self.settings.cache.hear(key, || outcome.clone());
                     return Ok(self.serve(&parts.method, &parts.headers, page, &outcome));
                 }
+                Sight::NotOurs(reason) => {
+                    let outcome = Outcome::Refused(reason);
+                    return self
+                        .pass(inner, parts, body, Some(question.asked), &outcome)
+                        .await;
+                }
                 _ if question.is_head => {
                     let outcome = Outcome::Refused(Reason::Head);
                     return self
@@ -258,6 +266,9 @@ impl Site {
             return Sight::NoPage(listed, variant, miss);
         };
         match self.suitable(question, listed.0.mark, &variant, entry) {
+            None if let Some(reason) = self.whose(question, listed.0.mark, &variant, entry) => {
+                Sight::NotOurs(reason)
+            }
             None => Sight::NoPage(listed, variant, Miss::Unsuitable),
             Some(page) if entry.is_live(now) => {
                 let cache = &self.settings.cache;
@@ -283,6 +294,28 @@ impl Site {
             && head.values == variant.values
             && may_serve(question.asked, head.audience, &self.settings.rules).is_ok();
         is_this.then_some(page)
+    }
+
+    /// Why the page in `entry` is none for this request but good for others: to make this request's
+    /// page in its place would throw it out.
+    fn whose(
+        &self,
+        question: &Question,
+        mark: u64,
+        variant: &Variant,
+        entry: &Entry,
+    ) -> Option<Reason> {
+        let (asked, route) = (question.asked, &question.route);
+        let head = variant.page(entry)?.head;
+        if head.mark != mark || head.values != variant.values {
+            return None;
+        }
+        if head.url != route.url {
+            // Of two spellings that have one key, Django's has the right of way.
+            return (!route.is_as_django_spells()).then_some(Reason::Spelling);
+        }
+        is_for_others(asked, head.audience, &self.settings.rules)
+            .then(|| may_serve(asked, head.audience, &self.settings.rules).err())?
     }
 
     /// Gets the page through the engine: by waiting for whoever makes it, or by making it.

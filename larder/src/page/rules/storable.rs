@@ -187,6 +187,25 @@ pub fn may_serve(asked: Asked, audience: Audience, rules: &Rules) -> Result<(), 
     open_to(asked, audience, rules)
 }
 
+/// Reports whether a kept page is for requests that carry nothing of their sender's, but not for this one.
+///
+/// ```
+/// use larder::page::rules::{Rules, storable::{Audience, is_for_others, may_use}};
+///
+/// let (request, ()) = http::Request::get("/").header("cookie", "session=alice").body(()).expect("a request").into_parts();
+/// let asked = may_use(&request, &Rules::new()).expect("a plain GET");
+///
+/// assert!(is_for_others(asked, Audience::default(), &Rules::new()));
+/// ```
+pub fn is_for_others(asked: Asked, audience: Audience, rules: &Rules) -> bool {
+    let nobody = Asked {
+        cookies: false,
+        authorization: false,
+        anew: false,
+    };
+    open_to(asked, audience, rules).is_err() && open_to(nobody, audience, rules).is_ok()
+}
+
 fn open_to(asked: Asked, audience: Audience, rules: &Rules) -> Result<(), Reason> {
     if asked.authorization && !audience.with_authorization {
         return Err(Reason::Authorization);
