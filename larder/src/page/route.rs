@@ -16,6 +16,8 @@ use crate::{Cache, Key};
 const MOST_ROUTES: usize = 4096;
 /// Variants remembered of each.
 const MOST_VARIANTS: usize = 16;
+/// The longest URL remembered, and the longest values of a variant, in bytes: both are the client's.
+const LONGEST: usize = 2048;
 
 /// The URLs asked lately.
 #[derive(Debug, Default)]
@@ -73,6 +75,9 @@ impl Routes {
             uri,
             known: RwLock::default(),
         });
+        if url.len() > LONGEST {
+            return Some(route);
+        }
         let mut known = write(&self.0);
         if known.len() >= MOST_ROUTES {
             known.clear();
@@ -113,8 +118,9 @@ impl Route {
             key,
             head,
         });
+        let length: usize = variant.values.iter().flatten().map(Bytes::len).sum();
         let mut known = write(&self.known);
-        if known.names == names {
+        if known.names == names && length <= LONGEST {
             if known.variants.len() >= MOST_VARIANTS {
                 known.variants.clear();
             }
