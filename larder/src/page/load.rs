@@ -318,7 +318,8 @@ impl Maker<'_> {
             .page_key(&values, &settings.keys, &settings.cache);
         match slot {
             Slot::Page { list, stamp, key } if list.names == names && page_key == key => {
-                let Some(next) = list.with(&key) else {
+                let now = settings.cache.shared.clock.now();
+                let Some(next) = list.with(&key, now, self.stale_until()) else {
                     self.site.tell_once(Reason::Variants);
                     return Keep::Pass;
                 };
@@ -328,7 +329,7 @@ impl Maker<'_> {
             }
             slot => {
                 let mark = settings.cache.shared.clock.random();
-                let list = HeaderList::new(mark, names.clone(), &page_key);
+                let list = HeaderList::new(mark, names.clone(), &page_key, self.stale_until());
                 let head = self.head(mark, values, &body);
                 self.put(&page_key, head.encode(&body), When::Always).await;
                 if let Slot::Page { stamp, .. } = slot {
@@ -347,7 +348,7 @@ impl Maker<'_> {
     async fn extend_list(&self, list: &HeaderList, next: &HeaderList, stamp: Stamp) {
         let cache = &self.site.settings.cache;
         let key = std::slice::from_ref(&self.route.list_key);
-        let until = self.fresh_until().plus(self.grace());
+        let until = self.stale_until();
         let heads = cache.shared.store.heads(key).await;
         let known = heads.ok().and_then(|mut heads| heads.pop().flatten());
         // A list that is gone stays gone: what it led to is out of reach on purpose.
@@ -380,6 +381,11 @@ impl Maker<'_> {
             .now()
             .plus(self.plan.ttl);
         until.min(self.made_of.0.life.unwrap_or(Moment::NEVER))
+    }
+
+    /// Until when the page may be served, stale or not.
+    fn stale_until(&self) -> Moment {
+        self.fresh_until().plus(self.grace())
     }
 
     fn windows(&self) -> (Duration, Duration) {
