@@ -27,7 +27,7 @@ pub enum Reason {
     ClientRefused,
     /// The response's status is not one of those kept.
     Status,
-    /// The response is a part of a page.
+    /// The response is a part of a page, or the request asks for one and found no page.
     Partial,
     /// The response sets a cookie, which is for one client.
     SetCookie,
@@ -55,6 +55,8 @@ pub enum Reason {
     Variants,
     /// HEAD found nothing; it is answered by the handler and never fills the cache.
     Head,
+    /// The request has a precondition, such as `If-Match`, and found nothing.
+    Precondition,
     /// The body has trailers, broke off, or is not as long as it says.
     Body,
     /// A page of the same key, whose URL is spelled in another way, is kept.
@@ -91,6 +93,7 @@ impl Reason {
             Self::Host => "host",
             Self::Variants => "variants",
             Self::Head => "head",
+            Self::Precondition => "precondition",
             Self::Body => "body",
             Self::Spelling => "spelling",
         }
@@ -143,6 +146,9 @@ impl Reason {
                 "a URL has at most 64 variants; let `Vary` name headers with fewer values"
             }
             Self::Head => "a GET of the same URL fills the cache; HEAD is then answered from it",
+            Self::Precondition => {
+                "a GET without `If-Match` and `If-Unmodified-Since` fills the cache; others are then answered from it"
+            }
             Self::Body => {
                 "a body that breaks off, ends in trailers or belies its `Content-Length` is never kept"
             }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    AGE, CONTENT_LENGTH, HeaderMap, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE,
+    AGE, CONTENT_LENGTH, HeaderMap, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_UNMODIFIED_SINCE, RANGE,
 };
 use http::{HeaderName, Method, Request, Response, StatusCode, Uri, request};
 use http_body::Body;
@@ -102,7 +103,6 @@ where
 struct Question {
     asked: Asked,
     route: Arc<Route>,
-    is_head: bool,
 }
 
 /// What the store has for a request.
@@ -155,11 +155,7 @@ impl Site {
         let (origin, keys) = (&settings.origin, &settings.keys);
         let route = self.routes.of(parts, target, origin, keys, &settings.cache);
         let route = route.ok_or(Reason::Hosts)?;
-        Ok(Question {
-            asked,
-            route,
-            is_head: parts.method == Method::HEAD,
-        })
+        Ok(Question { asked, route })
     }
 
     async fn answer<S, A, B>(
@@ -200,8 +196,8 @@ impl Site {
                         .pass(inner, parts, body, Some(question.asked), &outcome)
                         .await;
                 }
-                _ if question.is_head => {
-                    let outcome = Outcome::Refused(Reason::Head);
+                _ if let Some(reason) = never_leads(&parts) => {
+                    let outcome = Outcome::Refused(reason);
                     return self
                         .pass(inner, parts, body, Some(question.asked), &outcome)
                         .await;
@@ -336,7 +332,13 @@ impl Site {
         B::Error: Send,
     {
         let settings = &self.settings;
-        let conditions = conditions(&parts.headers);
+        // The handler makes the page for everybody, so that it must not answer that this client has it.
+        let conditions = take_conditions(&mut parts.headers);
+        let returned = |load| {
+            let (inner, mut parts, body) = returned(load);
+            parts.headers.extend(conditions.clone());
+            (inner, parts, body)
+        };
         let (key, slot) = match &known {
             None => (question.route.list_key.clone(), Slot::List),
             Some(((list, stamp), variant)) => {
@@ -399,7 +401,8 @@ impl Site {
             First::Handler(answer, _) => {
                 let outcome = Outcome::Miss(miss);
                 settings.cache.hear(&key, || outcome.clone());
-                return self.give(answer, &outcome).map(Made::Answered);
+                let given = self.give(answer, &outcome, &conditions);
+                return given.map(Made::Answered);
             }
         };
         match fetched {
@@ -515,16 +518,17 @@ impl Site {
         Ok(Response::from_parts(parts, PageBody::own(body)))
     }
 
-    /// The handler's answer, as its client gets it.
+    /// The handler's answer, as its client gets it: 304 if that is what the client asked.
     fn give<E, B>(
         &self,
         answer: Answer<E, B>,
         outcome: &Outcome,
+        conditions: &HeaderMap,
     ) -> Result<Response<PageBody<B>>, E>
     where
         B: Body<Data = Bytes>,
     {
-        let (mut parts, body, reason) = match answer {
+        let (mut parts, mut body, reason) = match answer {
             Answer::Response(parts, body, reason) => (parts, body, reason),
             Answer::ServerError(parts, body) => (parts, body, Some(Reason::Status)),
             Answer::Failed(error) => return Err(error),
@@ -533,6 +537,14 @@ impl Site {
         };
         if let Some(reason) = reason {
             self.tell_once(reason);
+        }
+        let now = self.settings.cache.shared.clock.now().to_system_time();
+        let page = Validators::of(&parts.headers, now);
+        let verdict = evaluate(&Method::GET, conditions, page, parts.status, now);
+        if verdict == Verdict::NotModified {
+            parts.status = StatusCode::NOT_MODIFIED;
+            parts.headers = not_modified_headers(&parts.headers);
+            body = PageBody::empty();
         }
         status::add(&mut parts.headers, outcome, reason);
         Ok(Response::from_parts(parts, body))
@@ -595,15 +607,32 @@ const CONDITIONS: [HeaderName; 4] = [
     IF_UNMODIFIED_SINCE,
 ];
 
-/// Those headers of a request, which itself is about to be handed on.
-fn conditions(headers: &HeaderMap) -> HeaderMap {
-    let mut kept = HeaderMap::new();
-    for name in CONDITIONS {
+/// Takes what a request that may lead says about a page that its client has.
+fn take_conditions(headers: &mut HeaderMap) -> HeaderMap {
+    let mut taken = HeaderMap::new();
+    for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE] {
         for value in headers.get_all(&name) {
-            kept.append(&name, value.clone());
+            taken.append(&name, value.clone());
         }
+        headers.remove(name);
     }
-    kept
+    taken
+}
+
+/// Why a request that finds no page is answered beside the cache: the answer would be none for
+/// everybody.
+fn never_leads(parts: &request::Parts) -> Option<Reason> {
+    if parts.method == Method::HEAD {
+        Some(Reason::Head)
+    } else if parts.headers.contains_key(RANGE) {
+        Some(Reason::Partial)
+    } else if parts.headers.contains_key(IF_MATCH)
+        || parts.headers.contains_key(IF_UNMODIFIED_SINCE)
+    {
+        Some(Reason::Precondition)
+    } else {
+        None
+    }
 }
 
 /// The request that an unused load carries.
