@@ -411,3 +411,91 @@ async fn times_without_end_are_no_reason_to_panic() {
         }
     }
 }
+
+/// A handler that answers conditions and ranges itself.
+fn careful(headers: &HeaderMap, number: usize) -> Response {
+    let etag = [
+        (header::ETAG, "\"v1\""),
+        (
+            header::CACHE_CONTROL,
+            "max-age=2, stale-while-revalidate=60",
+        ),
+    ];
+    if text(headers, "if-none-match") == "\"v1\"" {
+        return (StatusCode::NOT_MODIFIED, etag).into_response();
+    }
+    if text(headers, "if-match") == "\"v0\"" {
+        return StatusCode::PRECONDITION_FAILED.into_response();
+    }
+    if !text(headers, "range").is_empty() {
+        let part = [(header::CONTENT_RANGE, "bytes 0-0/4")];
+        return (StatusCode::PARTIAL_CONTENT, etag, part, "p").into_response();
+    }
+    (etag, format!("page {number}")).into_response()
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_know_the_page_do_not_keep_it_out() {
+    let (app, _) = site(plain(), |number, headers| careful(headers, number));
+
+    let known = ask(&app, "/", &[("if-none-match", "\"v1\"")]).await;
+    assert_eq!(
+        (known.status, known.body.as_str()),
+        (StatusCode::NOT_MODIFIED, "")
+    );
+    assert_eq!(
+        (known.header("etag"), known.headers.get("content-length")),
+        ("\"v1\"", None)
+    );
+    assert!(ask(&app, "/", &[]).await.is_hit());
+
+    // Past its TTL, within the window: who knows it refreshes it for all.
+    sleep(3 * SECOND).await;
+    assert_eq!(
+        ask(&app, "/", &[("if-none-match", "\"v1\"")]).await.status,
+        StatusCode::NOT_MODIFIED
+    );
+    let fresh = ask(&app, "/", &[]).await;
+    assert_eq!((fresh.body.as_str(), fresh.is_hit()), ("page 2", true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_whose_precondition_fails_do_not_keep_the_page_out() {
+    let (app, _) = site(plain(), |number, headers| careful(headers, number));
+
+    let failed = ask(&app, "/", &[("if-match", "\"v0\"")]).await;
+
+    assert_eq!(
+        (failed.status, failed.body.as_str()),
+        (StatusCode::PRECONDITION_FAILED, "")
+    );
+    assert!(
+        ask(&app, "/", &[])
+            .await
+            .header("cache-status")
+            .contains("stored")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_know_another_page_get_the_new_one() {
+    let (app, _) = site(plain(), |number, headers| careful(headers, number));
+
+    let new = ask(&app, "/", &[("if-none-match", "\"v0\"")]).await;
+
+    assert_eq!((new.status, new.body.as_str()), (StatusCode::OK, "page 1"));
+    assert!(ask(&app, "/", &[]).await.is_hit());
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_ask_for_a_part_do_not_keep_the_page_out() {
+    let (app, _) = site(plain(), |number, headers| careful(headers, number));
+
+    let part = ask(&app, "/", &[("range", "bytes=0-0")]).await;
+    assert_eq!(
+        (part.status, part.body.as_str()),
+        (StatusCode::PARTIAL_CONTENT, "p")
+    );
+    assert_eq!(ask(&app, "/", &[]).await.body, "page 2");
+    assert!(ask(&app, "/", &[]).await.is_hit());
+}

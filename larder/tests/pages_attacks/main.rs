@@ -9,6 +9,7 @@ mod slots;
 mod stores;
 mod urls;
 mod variants;
+mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

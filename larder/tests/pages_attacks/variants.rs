@@ -326,3 +326,70 @@ async fn a_tag_invalidated_while_the_page_is_made_keeps_it_out() {
         );
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn variants_that_have_expired_make_room_for_new_ones() {
+    let (app, _) = site(plain(), |number, headers| {
+        let said = if text(headers, "x-a") == "long" {
+            "max-age=1000"
+        } else {
+            "max-age=2"
+        };
+        (
+            [(header::VARY, "x-a"), (header::CACHE_CONTROL, said)],
+            format!("page {number}"),
+        )
+    });
+    ask(&app, "/", &[("x-a", "long")]).await;
+    for junk in 0..70 {
+        ask(&app, "/", &[("x-a", &junk.to_string())]).await;
+    }
+    sleep(5 * SECOND).await;
+
+    ask(&app, "/", &[("x-a", "new")]).await;
+
+    assert!(ask(&app, "/", &[("x-a", "new")]).await.is_hit());
+    assert!(ask(&app, "/", &[("x-a", "long")]).await.is_hit());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_an_answer_that_is_somebodys_gets_their_own() {
+    for said in ["", "public", "private"] {
+        let handler = move |headers: HeaderMap| async move {
+            sleep(SECOND).await;
+            let user = text(&headers, "authorization").to_owned() + text(&headers, "cookie");
+            (
+                [
+                    (
+                        header::VARY,
+                        if said == "public" {
+                            "Cookie, Authorization"
+                        } else {
+                            ""
+                        },
+                    ),
+                    (header::CACHE_CONTROL, said),
+                ],
+                user,
+            )
+        };
+        let app = Router::new().route("/", get(handler)).layer(plain());
+        let users = [
+            ("cookie", "alice"),
+            ("cookie", "bob"),
+            ("x-none", ""),
+            ("authorization", "carol"),
+            ("authorization", ""),
+            ("cookie", "alice"),
+        ];
+
+        let asked = users.map(|user| {
+            let app = app.clone();
+            tokio::spawn(async move { ask(&app, "/", &[user]).await.body })
+        });
+
+        for ((_, user), body) in users.iter().zip(asked) {
+            assert_eq!(body.await.unwrap(), *user, "{said}");
+        }
+    }
+}
