@@ -566,7 +566,7 @@ impl Cache {
 
     /// What the load that the caller runs in has read so far, and its era.
     #[cfg(feature = "page")]
-    pub(crate) fn gathered(&self) -> (Gathered, u64) {
+    pub(crate) fn gathered() -> (Gathered, u64) {
         Scope::current().map_or_else(Default::default, |scope| (scope.so_far(), scope.era))
     }
 

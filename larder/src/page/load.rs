@@ -24,7 +24,7 @@ use crate::entry::{Entry, Stamp};
 use crate::event::Reason;
 use crate::flight::{Failure, Flight, Landing};
 use crate::store::When;
-use crate::{Key, Moment, Ttl};
+use crate::{Cache, Key, Moment, Ttl};
 
 /// After how long those who wait for a page are let go, and a handler whose client has gone is given
 /// up.
@@ -178,7 +178,7 @@ where
             request: &headers,
             plan,
             parts: kept,
-            made_of: site.settings.cache.gathered(),
+            made_of: Cache::gathered(),
         };
         Ok(((), maker.keep(slot, body).await))
     }

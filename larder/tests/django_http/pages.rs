@@ -104,7 +104,7 @@ fn format_of(vector: &Vector) -> KeyFormat {
     }
 }
 
-/// Runs one vector; the time that pools and pauses take is skipped.
+/// Runs one vector; pauses take no time.
 fn run<F: Future>(work: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -211,9 +211,10 @@ async fn two_requests(vector: &Vector) -> Value {
 fn answer_of(input: &Value) -> impl Fn() -> Response<Body> + Clone + Send + Sync + 'static {
     let input = input.clone();
     move || {
-        let body = match input["streaming"] == true {
-            true => Body::new(http_body_util::StreamBody::new(Once(Some("body")))),
-            false => Body::from("body"),
+        let body = if input["streaming"] == true {
+            Body::new(http_body_util::StreamBody::new(Once(Some("body"))))
+        } else {
+            Body::from("body")
         };
         let mut response = Response::new(body);
         let status = input["status"].as_u64().unwrap_or(200);
@@ -271,7 +272,7 @@ async fn decorated(vector: &Vector) -> Value {
 /// The decorators that the description of a vector names, the outermost first.
 fn stack(stage: &Stage, vector: &Vector, view: App) -> App {
     let page = |app| {
-        let layer = cache_page(&stage.cache, Duration::from_secs(900));
+        let layer = cache_page(&stage.cache, Duration::from_mins(15));
         layered(
             &layer
                 .language("en-us")
@@ -282,12 +283,12 @@ fn stack(stage: &Stage, vector: &Vector, view: App) -> App {
     };
     let control = |directives: &'static [(&str, Option<&str>)], app| {
         changed(app, move |headers| {
-            cache_control::patch_cache_control(headers, directives)
+            cache_control::patch_cache_control(headers, directives);
         })
     };
     let never = |app| {
         changed(app, |headers| {
-            cache_control::add_never_cache_headers(headers, at(NOW))
+            cache_control::add_never_cache_headers(headers, at(NOW));
         })
     };
     let vary = |names: &'static [&str], app| {
@@ -305,7 +306,7 @@ fn stack(stage: &Stage, vector: &Vector, view: App) -> App {
                 ("custom", Some("456")),
             ];
             changed(view, move |headers| {
-                cache_control::patch_cache_control(headers, &both)
+                cache_control::patch_cache_control(headers, &both);
             })
         }
         "decorator-005" => never(view),
@@ -379,11 +380,11 @@ async fn full_answer(vector: &Vector) -> Value {
         "Cache-Control",
         "ETag",
     ];
-    let set = first.headers.get_all(header::SET_COOKIE).iter();
-    let set = set.filter_map(|value| value.to_str().ok()?.split('=').next());
+    let cookies = first.headers.get_all(header::SET_COOKIE).iter();
+    let cookies = cookies.filter_map(|value| value.to_str().ok()?.split('=').next());
     json!({
         "headers": spoken(&first.headers, &spoken_of),
-        "sets_cookie": set.collect::<Vec<_>>(),
+        "sets_cookie": cookies.collect::<Vec<_>>(),
         "stored": stored.keys().collect::<Vec<_>>(),
         "second_has_age": second.headers.contains_key(header::AGE),
         "body": first.body,

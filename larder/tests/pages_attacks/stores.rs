@@ -42,14 +42,11 @@ impl Faulty {
         if delay > 0 {
             sleep(Duration::from_millis(delay)).await;
         }
-        match fails.load(Ordering::Relaxed) {
-            true => Err(Error::new(
-                ErrorKind::Unavailable,
-                "faulty",
-                "the line is down".to_owned(),
-            )),
-            false => Ok(()),
+        if fails.load(Ordering::Relaxed) {
+            let what = "the line is down";
+            return Err(Error::new(ErrorKind::Unavailable, "faulty", what));
         }
+        Ok(())
     }
 
     async fn read(&self) -> Result<()> {
