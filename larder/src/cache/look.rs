@@ -41,7 +41,7 @@ impl Hints {
 /// A slot as it was read, with its numbers.
 #[derive(Debug)]
 pub(crate) struct Look {
-    pub(crate) entry: Option<Entry>,
+    pub(crate) entry: Option<Arc<Entry>>,
     /// Era and counter, noted after the slot was read and before anything is loaded.
     pub(crate) era: u64,
     pub(crate) seq: u64,
@@ -51,13 +51,13 @@ pub(crate) struct Look {
 
 impl Look {
     /// The entry, if it holds a value that may be looked at.
-    pub(crate) fn usable(&self, now: Moment) -> Option<&Entry> {
-        let usable = |entry: &&Entry| self.moved.is_none() && entry.is_within_grace(now);
+    pub(crate) fn usable(&self, now: Moment) -> Option<&Arc<Entry>> {
+        let usable = |entry: &&Arc<Entry>| self.moved.is_none() && entry.is_within_grace(now);
         self.entry.as_ref().filter(usable)
     }
 
     /// The entry, if the verbs see its value.
-    pub(crate) fn live(&self, now: Moment) -> Option<&Entry> {
+    pub(crate) fn live(&self, now: Moment) -> Option<&Arc<Entry>> {
         self.usable(now).filter(|entry| entry.is_live(now))
     }
 
@@ -116,7 +116,7 @@ impl Cache {
         let names = hint.unwrap_or_default();
         let ask = (note || !names.is_empty()).then(|| shared.tags(&names));
         let mut found = shared.store.get(std::slice::from_ref(key), ask).await?;
-        let entry = found.entries.pop().flatten();
+        let entry = found.entries.pop().flatten().map(Arc::new);
         if entry.as_ref().is_some_and(|entry| entry.unreadable) {
             count(&shared.counters.unreadable);
         }
@@ -205,22 +205,27 @@ impl Cache {
         Ok(heads.into_iter().map(|head| head.filter(keep)).collect())
     }
 
-    /// Reads two slots: without waiting where that can be told at once, else in one round trip.
+    /// Reads two slots, if that can be told without waiting and neither has tags.
+    #[cfg(feature = "page")]
+    pub(crate) fn look_at_pair_now(&self, first: &Key, second: &Key) -> Option<[Look; 2]> {
+        let look = |key| {
+            let entry = self.shared.store.get_now(key)?;
+            let plain = entry.as_ref().is_none_or(|entry| entry.tags.is_none());
+            plain.then_some(Look {
+                entry,
+                era: 0,
+                seq: 0,
+                moved: None,
+            })
+        };
+        Some([look(first)?, look(second)?])
+    }
+
+    /// Reads two slots in one round trip.
     #[cfg(feature = "page")]
     pub(crate) async fn look_at_pair(&self, first: &Key, second: &Key) -> Result<[Look; 2]> {
-        let store = &self.shared.store;
-        if let (Some(first), Some(second)) = (store.get_now(first), store.get_now(second)) {
-            let plain =
-                |entry: &Option<Entry>| entry.as_ref().is_none_or(|entry| entry.tags.is_none());
-            if plain(&first) && plain(&second) {
-                let look = |entry| Look {
-                    entry,
-                    era: 0,
-                    seq: 0,
-                    moved: None,
-                };
-                return Ok([look(first), look(second)]);
-            }
+        if let Some(looks) = self.look_at_pair_now(first, second) {
+            return Ok(looks);
         }
         let looks = self.look_at_many(&[first.clone(), second.clone()]).await?;
         Ok(looks
@@ -261,7 +266,7 @@ impl Cache {
             let tagged = entry.as_ref().and_then(|entry| entry.tags.clone());
             let moved = tagged.and_then(|tagged| self.judge(&numbers, &names, &tagged));
             Look {
-                entry,
+                entry: entry.map(Arc::new),
                 era: first.era,
                 seq: first.seq,
                 moved,

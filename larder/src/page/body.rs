@@ -120,7 +120,7 @@ impl<B: Body<Data = Bytes>> Body for PageBody<B> {
                 hint,
                 is_over: false,
                 ..
-            } => hint.clone(),
+            } => *hint,
             Inner::Fed { .. } => SizeHint::with_exact(0),
             Inner::Own(body) => body.size_hint(),
         }

@@ -11,20 +11,20 @@ use http::header::{
     AGE, CONTENT_LENGTH, HeaderMap, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
     IF_UNMODIFIED_SINCE, RANGE,
 };
-use http::{HeaderName, Method, Request, Response, StatusCode, Uri, request};
+use http::{Method, Request, Response, StatusCode, Uri, request};
 use http_body::Body;
 use tokio::sync::oneshot;
 use tower_service::Service;
 
 use super::body::PageBody;
-use super::layer::Site;
+use super::layer::{Settings, Site};
 use super::load::{Answer, JustMade, PageLoad, Slot};
 use super::route::{Route, Variant};
 use super::rules::storable::{Asked, is_for_others, may_serve, may_use};
-use super::rules::validators::{Validators, Verdict, evaluate, not_modified_headers};
+use super::rules::validators::{CONDITIONS, Validators, Verdict, evaluate, not_modified_headers};
 use super::rules::{freshness, vary};
 use super::status;
-use super::stored::{HeaderList, Page};
+use super::stored::{HeaderList, Page, PageHead};
 use crate::cache::{Fetched, Look, Served};
 use crate::entry::{Entry, Stamp};
 use crate::event::{Bypass, Miss, Outcome, Reason};
@@ -73,22 +73,29 @@ where
     }
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
+        let (parts, body) = request.into_parts();
+        let question = self.site.question(&parts, &body);
+        // A page in memory is answered without running anything.
+        if let Ok(Some(question)) = &question
+            && let Some(response) = self.site.answer_now(&parts, question)
+        {
+            return Box::pin(std::future::ready(Ok(response)));
+        }
         // The instance that was polled ready is the one that is called.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         let site = Arc::clone(&self.site);
         Box::pin(async move {
-            let (parts, body) = request.into_parts();
-            if parts.extensions.get::<InsideSite>().is_some() {
-                let response = inner.call(Request::from_parts(parts, body)).await?;
-                let mut response = response.map(PageBody::own);
-                if let Some(ttl) = site.settings.view_ttl {
-                    response.extensions_mut().insert(ViewTtl(ttl));
+            match question {
+                Ok(Some(question)) => site.answer(inner, parts, body, question).await,
+                Ok(None) => {
+                    let response = inner.call(Request::from_parts(parts, body)).await?;
+                    let mut response = response.map(PageBody::own);
+                    if let Some(ttl) = site.settings.view_ttl {
+                        response.extensions_mut().insert(ViewTtl(ttl));
+                    }
+                    Ok(response)
                 }
-                return Ok(response);
-            }
-            match site.question(&parts, &body) {
-                Ok(question) => site.answer(inner, parts, body, question).await,
                 Err(reason) => {
                     site.tell_once(reason);
                     let outcome = Outcome::Refused(reason);
@@ -139,7 +146,15 @@ enum First<L: crate::cache::Load, E, B: Body> {
 }
 
 impl Site {
-    fn question<A: Body>(&self, parts: &request::Parts, body: &A) -> Result<Question, Reason> {
+    /// What a request asks; nothing where a layer further out answers it.
+    fn question<A: Body>(
+        &self,
+        parts: &request::Parts,
+        body: &A,
+    ) -> Result<Option<Question>, Reason> {
+        if parts.extensions.get::<InsideSite>().is_some() {
+            return Ok(None);
+        }
         let settings = &self.settings;
         let asked = may_use(parts, &settings.rules)?;
         if !body.is_end_stream() {
@@ -155,7 +170,50 @@ impl Site {
         let (origin, keys) = (&settings.origin, &settings.keys);
         let route = self.routes.of(parts, target, origin, keys, &settings.cache);
         let route = route.ok_or(Reason::Hosts)?;
-        Ok(Question { asked, route })
+        Ok(Some(Question { asked, route }))
+    }
+
+    /// The page, if it is fresh and the store can tell without waiting.
+    fn answer_now<B: Body>(
+        &self,
+        parts: &request::Parts,
+        question: &Question,
+    ) -> Option<Response<PageBody<B>>> {
+        let Settings {
+            cache, rules, keys, ..
+        } = &self.settings;
+        let route = &question.route;
+        let variant = route.variant(&parts.headers, rules.cookie_rule(), keys, cache);
+        let [list, page] = cache.look_at_pair_now(&route.list_key, &variant.key)?;
+        let now = cache.shared.clock.now();
+        let entry = list.live(now)?;
+        let list = route
+            .list(entry)
+            .filter(|list| *list.names == *variant.names)?;
+        let entry = page.live(now)?;
+        let page = self.suitable(question, list.mark, &variant, entry)?;
+        let left = entry.fresh_until.left(now);
+        cache.hear(&route.list_key, || Outcome::Hit(left));
+        let outcome = Outcome::Hit(left);
+        cache.absorb(entry.tags.as_deref(), Some(entry.fresh_until));
+        if parts.method == Method::HEAD || question.asked.conditional {
+            return Some(self.serve(&parts.method, &parts.headers, page, &outcome));
+        }
+        // The headers of a hit change once a second.
+        let second = (
+            entry.stamp,
+            self.age_of(&page.head),
+            left.map(|left| left.as_secs()),
+        );
+        let headers = variant.ready_headers(second).unwrap_or_else(|| {
+            let served = self.serve::<B>(&Method::GET, &parts.headers, page.clone(), &outcome);
+            variant.keep_ready(second, served.headers());
+            served.headers().clone()
+        });
+        let mut response = Response::new(PageBody::kept(page.body));
+        *response.status_mut() = page.head.status;
+        *response.headers_mut() = headers;
+        Some(response)
     }
 
     async fn answer<S, A, B>(
@@ -550,6 +608,12 @@ impl Site {
         Ok(Response::from_parts(parts, body))
     }
 
+    /// A page's age, in seconds.
+    fn age_of(&self, head: &PageHead) -> u64 {
+        let now = self.settings.cache.shared.clock.now().to_system_time();
+        freshness::age(head.stored.to_system_time(), head.age, now).as_secs()
+    }
+
     /// A kept page as an answer, or 304, or 412.
     fn serve<B: Body>(
         &self,
@@ -589,8 +653,7 @@ impl Site {
                 PageBody::empty(),
             ),
         };
-        let age = freshness::age(head.stored.to_system_time(), head.age, now);
-        headers.insert(AGE, age.as_secs().into());
+        headers.insert(AGE, self.age_of(&head).into());
         status::add(&mut headers, outcome, None);
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -598,14 +661,6 @@ impl Site {
         response
     }
 }
-
-/// The headers that make a request conditional (RFC 9110 §13.1).
-const CONDITIONS: [HeaderName; 4] = [
-    IF_MATCH,
-    IF_NONE_MATCH,
-    IF_MODIFIED_SINCE,
-    IF_UNMODIFIED_SINCE,
-];
 
 /// Takes what a request that may lead says about a page that its client has.
 fn take_conditions(headers: &mut HeaderMap) -> HeaderMap {

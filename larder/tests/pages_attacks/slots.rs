@@ -28,7 +28,7 @@ async fn write(memory: &Memory, key: &Key, codec: u8, bytes: Bytes) {
 }
 
 fn bytes_in(memory: &Memory, key: &Key) -> Bytes {
-    match memory.get_now(key).unwrap().unwrap().value {
+    match memory.get_now(key).unwrap().unwrap().value.clone() {
         Some(Value::Bytes(bytes)) => bytes,
         other => panic!("there are no bytes but {other:?}"),
     }

@@ -69,7 +69,7 @@ impl Store for Faulty {
     fn clock(&self) -> &Clock {
         self.memory.clock()
     }
-    fn get_now(&self, _: &Key) -> Option<Option<Entry>> {
+    fn get_now(&self, _: &Key) -> Option<Option<Arc<Entry>>> {
         None
     }
     async fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<Found> {
