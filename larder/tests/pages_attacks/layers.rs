@@ -165,3 +165,26 @@ async fn head_and_post_never_fill_whatever_layer_they_meet() {
 
     assert!(!ask(&app, "/", &[]).await.is_hit());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_page_made_of_another_page_lives_no_longer_than_that_one() {
+    for is_warm in [false, true] {
+        let part = Router::new()
+            .route("/part", get(|| async { "part" }))
+            .layer(plain().ttl(5 * SECOND));
+        if is_warm {
+            ask(&part, "/part", &[]).await;
+        }
+        let whole = any(move || {
+            let part = part.clone();
+            async move { ask(&part, "/part", &[]).await.body }
+        });
+        let app = Router::new().route("/", whole).layer(plain());
+        ask(&app, "/", &[]).await;
+        assert!(ask(&app, "/", &[]).await.is_hit());
+
+        sleep(6 * SECOND).await;
+
+        assert!(!ask(&app, "/", &[]).await.is_hit(), "warm: {is_warm}");
+    }
+}
