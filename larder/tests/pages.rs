@@ -582,9 +582,10 @@ async fn a_body_over_the_limit_is_passed_on_whole() {
         let (app, calls) = site(plain().body_limit(1000), move |_, _| {
             let chunks = long.as_bytes().chunks(300).map(Bytes::copy_from_slice);
             let chunks: Vec<_> = chunks.map(Ok::<_, Infallible>).collect();
-            match with_length {
-                true => Body::from(long.clone()),
-                false => Body::from_stream(Pieces(chunks.into_iter())),
+            if with_length {
+                Body::from(long.clone())
+            } else {
+                Body::from_stream(Pieces(chunks.into_iter()))
             }
         });
 

@@ -17,6 +17,10 @@ use super::{CacheControl, Cookies, NoCache, Reason, Rules, Vary, joined};
 ///
 /// [`may_use`] makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each asked once"
+)]
 pub struct Asked {
     cookies: bool,
     authorization: bool,
