@@ -186,6 +186,21 @@ async fn each_language_gets_its_own_page() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_language_in_the_keys_takes_no_variant_away() {
+    let (app, calls) = site(plain().language("en-us"), |_, headers| {
+        let language = headers["accept-language"].to_str().unwrap().to_owned();
+        ([(header::VARY, "Accept-Language")], language)
+    });
+
+    for language in ["en", "fr", "en", "fr"] {
+        let answer = ask(&app, "/", &[("accept-language", language)]).await;
+        assert_eq!(answer.body, language);
+        settle().await;
+    }
+    assert_eq!(calls.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cookie_that_is_set_is_not_replayed() {
     for said in ["", "public", "max-age=60", "public, s-maxage=60"] {
         let (app, calls) = site(plain(), move |number, _| {
@@ -567,9 +582,10 @@ async fn a_body_over_the_limit_is_passed_on_whole() {
         let (app, calls) = site(plain().body_limit(1000), move |_, _| {
             let chunks = long.as_bytes().chunks(300).map(Bytes::copy_from_slice);
             let chunks: Vec<_> = chunks.map(Ok::<_, Infallible>).collect();
-            match with_length {
-                true => Body::from(long.clone()),
-                false => Body::from_stream(Pieces(chunks.into_iter())),
+            if with_length {
+                Body::from(long.clone())
+            } else {
+                Body::from_stream(Pieces(chunks.into_iter()))
             }
         });
 

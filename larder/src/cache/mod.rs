@@ -55,6 +55,7 @@ pub(crate) use self::{
     fetch::{Fetched, Served},
     lead::{Keep, Kept, Load, caught},
     look::Look,
+    scope::Gathered,
 };
 use crate::entry::{Entry, Tag, Tagged, Value};
 use crate::event::{Listener, Outcome};
@@ -557,9 +558,23 @@ impl Cache {
     }
 
     /// Hands what was read to the load that the caller runs in, if it does.
-    fn absorb(&self, tagged: Option<&Tagged>, life: Option<Moment>) {
+    pub(crate) fn absorb(&self, tagged: Option<&Tagged>, life: Option<Moment>) {
         if !self.untracked && (tagged.is_some() || life.is_some()) {
             Scope::absorb(tagged, life);
+        }
+    }
+
+    /// What the load that the caller runs in has read so far, and its era.
+    #[cfg(feature = "page")]
+    pub(crate) fn gathered() -> (Gathered, u64) {
+        Scope::current().map_or_else(Default::default, |scope| (scope.so_far(), scope.era))
+    }
+
+    /// Hands what the load has read so far, and its own life, to the load around it.
+    #[cfg(feature = "page")]
+    pub(crate) fn hand_on(&self, life: Option<Moment>) {
+        if let (false, Some(scope)) = (self.untracked, Scope::current()) {
+            scope.hand_on(life);
         }
     }
 

@@ -39,6 +39,16 @@ pub(crate) struct Gathered {
     pub(crate) mixed: bool,
 }
 
+#[cfg(feature = "page")]
+impl Gathered {
+    /// The tags as an entry of the era carries them.
+    pub(crate) fn tagged(&self, era: u64) -> Option<Tagged> {
+        let good_from = self.tags.iter().map(|(tag, from)| (tag.clone(), *from));
+        let good_from: Vec<_> = good_from.collect();
+        (!good_from.is_empty()).then_some(Tagged { era, good_from })
+    }
+}
+
 impl Scope {
     /// A scope for the load of `key`, inside the present one.
     pub(crate) fn new(cache: usize, key: Key, era: u64, seq: u64) -> Arc<Self> {
@@ -72,18 +82,37 @@ impl Scope {
 
     /// Adds what was read to the caller's scope, if there is one.
     pub(crate) fn absorb(tagged: Option<&Tagged>, life: Option<Moment>) {
-        let _ = CURRENT.try_with(|scope| {
-            let mut gathered = scope.gathered();
-            if let Some(life) = life {
-                gathered.life = Some(gathered.life.map_or(life, |known| known.min(life)));
-            }
-            let Some(tagged) = tagged else { return };
-            gathered.mixed |= tagged.era != scope.era;
-            for (tag, good_from) in &tagged.good_from {
-                let known = gathered.tags.entry(tag.clone()).or_insert(*good_from);
-                *known = (*known).min(*good_from);
-            }
-        });
+        let _ = CURRENT.try_with(|scope| scope.take_in(tagged, life));
+    }
+
+    fn take_in(&self, tagged: Option<&Tagged>, life: Option<Moment>) {
+        let mut gathered = self.gathered();
+        if let Some(life) = life {
+            gathered.life = Some(gathered.life.map_or(life, |known| known.min(life)));
+        }
+        let Some(tagged) = tagged else { return };
+        gathered.mixed |= tagged.era != self.era;
+        for (tag, good_from) in &tagged.good_from {
+            let known = gathered.tags.entry(tag.clone()).or_insert(*good_from);
+            *known = (*known).min(*good_from);
+        }
+    }
+
+    /// Hands what was read so far on to the scope around this one, for a load whose caller does not
+    /// wait for its end.
+    #[cfg(feature = "page")]
+    pub(crate) fn hand_on(&self, life: Option<Moment>) {
+        let Some(parent) = &self.parent else { return };
+        let gathered = self.so_far();
+        parent.take_in(gathered.tagged(self.era).as_ref(), gathered.life);
+        parent.take_in(None, life);
+        parent.gathered().mixed |= gathered.mixed;
+    }
+
+    /// What was read in this scope so far, which stays in it.
+    #[cfg(feature = "page")]
+    pub(crate) fn so_far(&self) -> Gathered {
+        self.gathered().clone()
     }
 
     /// What was read in this scope so far.

@@ -19,7 +19,7 @@ pub enum Reason {
     Method,
     /// The request has a body, which may change the answer and is no part of the key.
     RequestBody,
-    /// The request names several hosts.
+    /// The request names several hosts, or something that can be none.
     Hosts,
     /// The request asks to switch to another protocol.
     Upgrade,
@@ -27,7 +27,7 @@ pub enum Reason {
     ClientRefused,
     /// The response's status is not one of those kept.
     Status,
-    /// The response is a part of a page.
+    /// The response is a part of a page, or the request asks for one and found no page.
     Partial,
     /// The response sets a cookie, which is for one client.
     SetCookie,
@@ -55,8 +55,12 @@ pub enum Reason {
     Variants,
     /// HEAD found nothing; it is answered by the handler and never fills the cache.
     Head,
-    /// The body has trailers, or broke off.
+    /// The request has a precondition, such as `If-Match`, and found nothing.
+    Precondition,
+    /// The body has trailers, broke off, or is not as long as it says.
     Body,
+    /// A page of the same key, whose URL is spelled in another way, is kept.
+    Spelling,
 }
 
 impl Reason {
@@ -89,7 +93,9 @@ impl Reason {
             Self::Host => "host",
             Self::Variants => "variants",
             Self::Head => "head",
+            Self::Precondition => "precondition",
             Self::Body => "body",
+            Self::Spelling => "spelling",
         }
     }
 
@@ -103,7 +109,7 @@ impl Reason {
                 "send the parameters in the query: a body is no part of a page's key"
             }
             Self::Hosts => {
-                "send one `Host`, the same as in the request's target; no setting changes that"
+                "send one well-formed `Host`, the same as in the request's target; no setting changes that"
             }
             Self::Upgrade => "a connection that changes its protocol is never cached",
             Self::ClientRefused => {
@@ -140,7 +146,13 @@ impl Reason {
                 "a URL has at most 64 variants; let `Vary` name headers with fewer values"
             }
             Self::Head => "a GET of the same URL fills the cache; HEAD is then answered from it",
-            Self::Body => "a body that breaks off or ends in trailers is never kept",
+            Self::Precondition => {
+                "a GET without `If-Match` and `If-Unmodified-Since` fills the cache; others are then answered from it"
+            }
+            Self::Body => {
+                "a body that breaks off, ends in trailers or belies its `Content-Length` is never kept"
+            }
+            Self::Spelling => "link to the URL in one spelling: `/a`, not `/%61`, `/./a` or `/a?`",
         }
     }
 }

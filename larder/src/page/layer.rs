@@ -193,6 +193,16 @@ impl CacheLayer {
         self
     }
 
+    /// Ends page keys in a language, as Django does with `USE_I18N`, such as `en-us`; for a site in one
+    /// language. Default: nothing.
+    ///
+    /// The setting chooses no page: a response in several languages says `Vary: Accept-Language`, and
+    /// has a variant per value as without it, where Django would have one per language.
+    pub fn language(mut self, language: impl Into<String>) -> Self {
+        self.settings.keys.language = Some(language.into());
+        self
+    }
+
     /// The site speaks HTTPS, which is part of the URL in the keys. Default: HTTP.
     pub fn https(mut self) -> Self {
         self.settings.origin.https = true;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
 use http::{Request, Response, response};
 use http_body::Body;
 use http_body_util::BodyExt as _;
@@ -17,13 +18,13 @@ use super::rules::storable::{Asked, Kept as Verdict, may_keep};
 use super::rules::{cache_control, freshness, validators, vary};
 use super::service::ViewTtl;
 use super::stored::{HeaderList, PAGE, PageHead, VaryValue, kept_headers};
-use super::{keys, route::Route};
-use crate::cache::{Keep, Kept, Load};
+use super::{keys, keys::KeyOptions, route::Route};
+use crate::cache::{Gathered, Keep, Kept, Load};
 use crate::entry::{Entry, Stamp};
 use crate::event::Reason;
 use crate::flight::{Failure, Flight, Landing};
 use crate::store::When;
-use crate::{Key, Moment, Ttl};
+use crate::{Cache, Key, Moment, Ttl};
 
 /// After how long those who wait for a page are let go, and a handler whose client has gone is given
 /// up.
@@ -144,6 +145,7 @@ where
                 return gave_up(has_spare);
             }
         };
+        site.settings.cache.hand_on(None);
         if parts.status.is_server_error() && has_spare {
             let _ = answer.send(Answer::ServerError(parts, PageBody::own(body)));
             return gave_up(true);
@@ -162,16 +164,30 @@ where
         let Some(body) = collect(&site, body, &pieces).await else {
             return Ok(((), Keep::Pass));
         };
+        // Before the client has it all: whoever asked from inside a load may end that one next.
+        let until = site.settings.cache.shared.clock.now().plus(plan.ttl);
+        site.settings.cache.hand_on(Some(until));
         let _ = pieces.send(Piece::End);
+        if !is_as_long_as_said(&kept, &body) {
+            site.tell_once(Reason::Body);
+            return Ok(((), Keep::Pass));
+        }
         let maker = Maker {
             site: &site,
             route: &route,
             request: &headers,
             plan,
             parts: kept,
+            made_of: Cache::gathered(),
         };
         Ok(((), maker.keep(slot, body).await))
     }
+}
+
+/// Whether a body is as long as its `Content-Length` says; if not, a part is missing, or too much.
+fn is_as_long_as_said(parts: &response::Parts, body: &Bytes) -> bool {
+    let mut said = parts.headers.get_all(CONTENT_LENGTH).iter();
+    said.all(|said| said.to_str().ok().and_then(|said| said.parse().ok()) == Some(body.len()))
 }
 
 /// A load that gave no page: with one to serve in its place the slot is marked as failed, else those
@@ -284,12 +300,15 @@ struct Maker<'a> {
     request: &'a http::HeaderMap,
     plan: Plan,
     parts: response::Parts,
+    /// What the handler and its body read from caches, and the era of their tags.
+    made_of: (Gathered, u64),
 }
 
 impl Maker<'_> {
     async fn keep(self, slot: Slot, body: Bytes) -> Keep {
         let settings = &self.site.settings;
-        let names = keys::header_list(&self.plan.verdict.vary, &settings.keys);
+        // The layer knows no request's language, so that `Accept-Language` stays among the names.
+        let names = keys::header_list(&self.plan.verdict.vary, &KeyOptions::default());
         let values = vary::values(&names, self.request, settings.rules.cookie_rule());
         let values: Vec<VaryValue> = (values.into_iter())
             .map(|value| value.map(|value| Bytes::from(value.into_owned())))
@@ -299,7 +318,8 @@ impl Maker<'_> {
             .page_key(&values, &settings.keys, &settings.cache);
         match slot {
             Slot::Page { list, stamp, key } if list.names == names && page_key == key => {
-                let Some(next) = list.with(&key) else {
+                let now = settings.cache.shared.clock.now();
+                let Some(next) = list.with(&key, now, self.stale_until()) else {
                     self.site.tell_once(Reason::Variants);
                     return Keep::Pass;
                 };
@@ -309,7 +329,7 @@ impl Maker<'_> {
             }
             slot => {
                 let mark = settings.cache.shared.clock.random();
-                let list = HeaderList::new(mark, names.clone(), &page_key);
+                let list = HeaderList::new(mark, names.clone(), &page_key, self.stale_until());
                 let head = self.head(mark, values, &body);
                 self.put(&page_key, head.encode(&body), When::Always).await;
                 if let Slot::Page { stamp, .. } = slot {
@@ -328,7 +348,7 @@ impl Maker<'_> {
     async fn extend_list(&self, list: &HeaderList, next: &HeaderList, stamp: Stamp) {
         let cache = &self.site.settings.cache;
         let key = std::slice::from_ref(&self.route.list_key);
-        let until = self.entry_until(cache.shared.clock.now());
+        let until = self.stale_until();
         let heads = cache.shared.store.heads(key).await;
         let known = heads.ok().and_then(|mut heads| heads.pop().flatten());
         // A list that is gone stays gone: what it led to is out of reach on purpose.
@@ -350,9 +370,22 @@ impl Maker<'_> {
         }
     }
 
+    /// Until when the page is fresh: no longer than what it was made of.
+    fn fresh_until(&self) -> Moment {
+        let until = self
+            .site
+            .settings
+            .cache
+            .shared
+            .clock
+            .now()
+            .plus(self.plan.ttl);
+        until.min(self.made_of.0.life.unwrap_or(Moment::NEVER))
+    }
+
     /// Until when the page may be served, stale or not.
-    fn entry_until(&self, now: Moment) -> Moment {
-        now.plus(self.plan.ttl).plus(self.grace())
+    fn stale_until(&self) -> Moment {
+        self.fresh_until().plus(self.grace())
     }
 
     fn windows(&self) -> (Duration, Duration) {
@@ -421,11 +454,18 @@ impl Maker<'_> {
     /// Writes beside the engine's own write. What fails here is out of reach, and harmless.
     async fn put(&self, key: &Key, value: crate::Value, when: When) {
         let cache = &self.site.settings.cache;
-        let now = cache.shared.clock.now();
+        let (made_of, era) = &self.made_of;
+        // Tags of another space: the engine refuses such a page as well.
+        if made_of.mixed {
+            return;
+        }
         let mut entry = Entry::new(&cache.shared.clock, value)
-            .fresh_until(now.plus(self.plan.ttl))
+            .fresh_until(self.fresh_until())
             .with_grace(self.grace());
         entry.codec = PAGE;
+        if let Some(tagged) = made_of.tagged(*era) {
+            entry = entry.with_tags(tagged);
+        }
         if let Err(error) = cache.shared.store.put(key, entry, when).await {
             tracing::debug!(%error, "page_not_written");
         }

@@ -16,6 +16,8 @@ use crate::{Cache, Key};
 const MOST_ROUTES: usize = 4096;
 /// Variants remembered of each.
 const MOST_VARIANTS: usize = 16;
+/// The longest URL remembered, and the longest values of a variant, in bytes: both are the client's.
+const LONGEST: usize = 2048;
 
 /// The URLs asked lately.
 #[derive(Debug, Default)]
@@ -54,7 +56,7 @@ pub(super) struct Variant {
 pub(super) type Second = (Stamp, u64, Option<u64>);
 
 impl Routes {
-    /// The route of a request's URL.
+    /// The route of a request's URL; none if what stands for its host cannot be one.
     pub(super) fn of(
         &self,
         request: &request::Parts,
@@ -62,10 +64,10 @@ impl Routes {
         origin: &Origin,
         options: &KeyOptions,
         cache: &Cache,
-    ) -> Arc<Route> {
-        let url = raw_url(request, target, origin);
+    ) -> Option<Arc<Route>> {
+        let url = raw_url(request, target, origin)?;
         if let Some(route) = read(&self.0).get(url.as_str()) {
-            return Arc::clone(route);
+            return Some(Arc::clone(route));
         }
         let url = url.into_boxed_str();
         let (https, host) = (origin.is_https(request), origin.host(request));
@@ -78,12 +80,15 @@ impl Routes {
             uri,
             known: RwLock::default(),
         });
+        if url.len() > LONGEST {
+            return Some(route);
+        }
         let mut known = write(&self.0);
         if known.len() >= MOST_ROUTES {
             known.clear();
         }
         known.insert(url, Arc::clone(&route));
-        route
+        Some(route)
     }
 }
 
@@ -119,14 +124,21 @@ impl Route {
             head,
             ready,
         });
+        let length: usize = variant.values.iter().flatten().map(Bytes::len).sum();
         let mut known = write(&self.known);
-        if known.names == names {
+        if known.names == names && length <= LONGEST {
             if known.variants.len() >= MOST_VARIANTS {
                 known.variants.clear();
             }
             known.variants.push(Arc::clone(&variant));
         }
         variant
+    }
+
+    /// Whether the URL was asked for as it stands in its key, so that no other spelling has a better
+    /// claim to it.
+    pub(super) fn is_as_django_spells(&self) -> bool {
+        *self.url == *self.uri
     }
 
     /// The key of the variant with these values.
@@ -187,7 +199,9 @@ impl Variant {
 }
 
 /// Scheme, host and target, unchanged.
-fn raw_url(request: &request::Parts, target: &http::Uri, origin: &Origin) -> String {
+///
+/// A host that holds part of a path would make another URL's out of them.
+fn raw_url(request: &request::Parts, target: &http::Uri, origin: &Origin) -> Option<String> {
     let path = target
         .path_and_query()
         .map_or("/", http::uri::PathAndQuery::as_str);
@@ -197,12 +211,17 @@ fn raw_url(request: &request::Parts, target: &http::Uri, origin: &Origin) -> Str
     } else {
         "http://"
     });
+    let begin = url.len();
     match plain_host(request, origin) {
         Some(host) => url.push_str(host),
         None => url.push_str(&origin.host(request)),
     }
+    let can_be_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    if !url.as_bytes()[begin..].iter().copied().all(can_be_host) {
+        return None;
+    }
     url.push_str(path);
-    url
+    Some(url)
 }
 
 /// The host in the usual case: one `Host` header, which can be read without a copy.

@@ -7,7 +7,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AGE, CONTENT_LENGTH, HeaderMap};
+use http::header::{
+    AGE, CONTENT_LENGTH, HeaderMap, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_UNMODIFIED_SINCE, RANGE,
+};
 use http::{Method, Request, Response, StatusCode, Uri, request};
 use http_body::Body;
 use tokio::sync::oneshot;
@@ -17,7 +20,7 @@ use super::body::PageBody;
 use super::layer::{Settings, Site};
 use super::load::{Answer, JustMade, PageLoad, Slot};
 use super::route::{Route, Variant};
-use super::rules::storable::{Asked, may_serve, may_use};
+use super::rules::storable::{Asked, is_for_others, may_serve, may_use};
 use super::rules::validators::{CONDITIONS, Validators, Verdict, evaluate, not_modified_headers};
 use super::rules::{freshness, vary};
 use super::status;
@@ -107,12 +110,13 @@ where
 struct Question {
     asked: Asked,
     route: Arc<Route>,
-    is_head: bool,
 }
 
 /// What the store has for a request.
 enum Sight {
     Hit(Page, Outcome),
+    /// A page that is another's, which this request must leave alone.
+    NotOurs(Reason),
     /// A page past its TTL, which may stand in while, or if not, a new one is made.
     Stale(Page, Listed, Arc<Variant>),
     /// The URL is known, this variant of it is not.
@@ -165,12 +169,8 @@ impl Site {
         let target = original_uri(parts);
         let (origin, keys) = (&settings.origin, &settings.keys);
         let route = self.routes.of(parts, target, origin, keys, &settings.cache);
-        let is_head = parts.method == Method::HEAD;
-        Ok(Some(Question {
-            asked,
-            route,
-            is_head,
-        }))
+        let route = route.ok_or(Reason::Hosts)?;
+        Ok(Some(Question { asked, route }))
     }
 
     /// The page, if it is fresh and the store can tell without waiting.
@@ -195,7 +195,8 @@ impl Site {
         let left = entry.fresh_until.left(now);
         cache.hear(&route.list_key, || Outcome::Hit(left));
         let outcome = Outcome::Hit(left);
-        if question.is_head || question.asked.conditional {
+        cache.absorb(entry.tags.as_deref(), Some(entry.fresh_until));
+        if parts.method == Method::HEAD || question.asked.conditional {
             return Some(self.serve(&parts.method, &parts.headers, page, &outcome));
         }
         // The headers of a hit change once a second.
@@ -247,8 +248,14 @@ impl Site {
                     self.settings.cache.hear(key, || outcome.clone());
                     return Ok(self.serve(&parts.method, &parts.headers, page, &outcome));
                 }
-                _ if question.is_head => {
-                    let outcome = Outcome::Refused(Reason::Head);
+                Sight::NotOurs(reason) => {
+                    let outcome = Outcome::Refused(reason);
+                    return self
+                        .pass(inner, parts, body, Some(question.asked), &outcome)
+                        .await;
+                }
+                _ if let Some(reason) = never_leads(&parts) => {
+                    let outcome = Outcome::Refused(reason);
                     return self
                         .pass(inner, parts, body, Some(question.asked), &outcome)
                         .await;
@@ -313,8 +320,13 @@ impl Site {
             return Sight::NoPage(listed, variant, miss);
         };
         match self.suitable(question, listed.0.mark, &variant, entry) {
+            None if let Some(reason) = self.whose(question, listed.0.mark, &variant, entry) => {
+                Sight::NotOurs(reason)
+            }
             None => Sight::NoPage(listed, variant, Miss::Unsuitable),
             Some(page) if entry.is_live(now) => {
+                let cache = &self.settings.cache;
+                cache.absorb(entry.tags.as_deref(), Some(entry.fresh_until));
                 Sight::Hit(page, Outcome::Hit(entry.fresh_until.left(now)))
             }
             Some(page) => Sight::Stale(page, listed, variant),
@@ -338,6 +350,28 @@ impl Site {
         is_this.then_some(page)
     }
 
+    /// Why the page in `entry` is none for this request but good for others: to make this request's
+    /// page in its place would throw it out.
+    fn whose(
+        &self,
+        question: &Question,
+        mark: u64,
+        variant: &Variant,
+        entry: &Entry,
+    ) -> Option<Reason> {
+        let (asked, route) = (question.asked, &question.route);
+        let head = variant.page(entry)?.head;
+        if head.mark != mark || head.values != variant.values {
+            return None;
+        }
+        if head.url != route.url {
+            // Of two spellings that have one key, Django's has the right of way.
+            return (!route.is_as_django_spells()).then_some(Reason::Spelling);
+        }
+        is_for_others(asked, head.audience, &self.settings.rules)
+            .then(|| may_serve(asked, head.audience, &self.settings.rules).err())?
+    }
+
     /// Gets the page through the engine: by waiting for whoever makes it, or by making it.
     async fn make<S, A, B>(
         self: &Arc<Self>,
@@ -356,7 +390,13 @@ impl Site {
         B::Error: Send,
     {
         let settings = &self.settings;
-        let conditions = conditions(&parts.headers);
+        // The handler makes the page for everybody, so that it must not answer that this client has it.
+        let conditions = take_conditions(&mut parts.headers);
+        let returned = |load| {
+            let (inner, mut parts, body) = returned(load);
+            parts.headers.extend(conditions.clone());
+            (inner, parts, body)
+        };
         let (key, slot) = match &known {
             None => (question.route.list_key.clone(), Slot::List),
             Some(((list, stamp), variant)) => {
@@ -419,7 +459,8 @@ impl Site {
             First::Handler(answer, _) => {
                 let outcome = Outcome::Miss(miss);
                 settings.cache.hear(&key, || outcome.clone());
-                return self.give(answer, &outcome).map(Made::Answered);
+                let given = self.give(answer, &outcome, &conditions);
+                return given.map(Made::Answered);
             }
         };
         match fetched {
@@ -535,16 +576,17 @@ impl Site {
         Ok(Response::from_parts(parts, PageBody::own(body)))
     }
 
-    /// The handler's answer, as its client gets it.
+    /// The handler's answer, as its client gets it: 304 if that is what the client asked.
     fn give<E, B>(
         &self,
         answer: Answer<E, B>,
         outcome: &Outcome,
+        conditions: &HeaderMap,
     ) -> Result<Response<PageBody<B>>, E>
     where
         B: Body<Data = Bytes>,
     {
-        let (mut parts, body, reason) = match answer {
+        let (mut parts, mut body, reason) = match answer {
             Answer::Response(parts, body, reason) => (parts, body, reason),
             Answer::ServerError(parts, body) => (parts, body, Some(Reason::Status)),
             Answer::Failed(error) => return Err(error),
@@ -553,6 +595,14 @@ impl Site {
         };
         if let Some(reason) = reason {
             self.tell_once(reason);
+        }
+        let now = self.settings.cache.shared.clock.now().to_system_time();
+        let page = Validators::of(&parts.headers, now);
+        let verdict = evaluate(&Method::GET, conditions, page, parts.status, now);
+        if verdict == Verdict::NotModified {
+            parts.status = StatusCode::NOT_MODIFIED;
+            parts.headers = not_modified_headers(&parts.headers);
+            body = PageBody::empty();
         }
         status::add(&mut parts.headers, outcome, reason);
         Ok(Response::from_parts(parts, body))
@@ -612,15 +662,32 @@ impl Site {
     }
 }
 
-/// The headers of a request that make it conditional; the request itself is about to be handed on.
-fn conditions(headers: &HeaderMap) -> HeaderMap {
-    let mut kept = HeaderMap::new();
-    for name in CONDITIONS {
+/// Takes what a request that may lead says about a page that its client has.
+fn take_conditions(headers: &mut HeaderMap) -> HeaderMap {
+    let mut taken = HeaderMap::new();
+    for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE] {
         for value in headers.get_all(&name) {
-            kept.append(&name, value.clone());
+            taken.append(&name, value.clone());
         }
+        headers.remove(name);
     }
-    kept
+    taken
+}
+
+/// Why a request that finds no page is answered beside the cache: the answer would be none for
+/// everybody.
+fn never_leads(parts: &request::Parts) -> Option<Reason> {
+    if parts.method == Method::HEAD {
+        Some(Reason::Head)
+    } else if parts.headers.contains_key(RANGE) {
+        Some(Reason::Partial)
+    } else if parts.headers.contains_key(IF_MATCH)
+        || parts.headers.contains_key(IF_UNMODIFIED_SINCE)
+    {
+        Some(Reason::Precondition)
+    } else {
+        None
+    }
 }
 
 /// The request that an unused load carries.

@@ -25,7 +25,9 @@ pub(super) fn add(headers: &mut HeaderMap, outcome: &Outcome, kept: Option<Reaso
         }
         Outcome::Miss(miss) => write!(text, "Larder; fwd={}", forward(miss)),
         Outcome::Refused(Reason::Method) => write!(text, "Larder; fwd=method"),
-        Outcome::Refused(Reason::Head) => write!(text, "Larder; fwd=miss; detail=head"),
+        Outcome::Refused(reason @ (Reason::Head | Reason::Partial | Reason::Precondition)) => {
+            write!(text, "Larder; fwd=miss; detail={reason}")
+        }
         Outcome::Bypass(_) | Outcome::Refused(_) => {
             write!(text, "Larder; fwd=bypass; detail={outcome}")
         }

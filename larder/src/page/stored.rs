@@ -35,27 +35,28 @@ pub(super) struct HeaderList {
     pub(super) mark: u64,
     /// The headers, in the order of the page key.
     pub(super) names: Vec<String>,
-    /// A digest of each variant kept.
-    variants: Vec<u64>,
+    /// A digest of each variant kept, and until when it is, in milliseconds since 1970.
+    variants: Vec<(u64, u64)>,
 }
 
 impl HeaderList {
-    /// A list for the first page of a URL, kept under `page`.
-    pub(super) fn new(mark: u64, names: Vec<String>, page: &Key) -> Self {
+    /// A list for the first page of a URL, kept under `page` until `until`.
+    pub(super) fn new(mark: u64, names: Vec<String>, page: &Key, until: Moment) -> Self {
         Self {
             mark,
             names,
-            variants: vec![digest(page)],
+            variants: vec![(digest(page), until.as_millis())],
         }
     }
 
-    /// The list with the page kept under `page` in it; `None` if there is no room for another.
-    pub(super) fn with(&self, page: &Key) -> Option<Self> {
+    /// The list with the page kept under `page` in it, and without what is over by `now`; `None` if
+    /// there is no room for another.
+    pub(super) fn with(&self, page: &Key, now: Moment, until: Moment) -> Option<Self> {
         let mut list = self.clone();
-        let variant = digest(page);
-        if !list.variants.contains(&variant) {
-            list.variants.push(variant);
-        }
+        let page = digest(page);
+        list.variants
+            .retain(|(variant, until)| *variant != page && *until > now.as_millis());
+        list.variants.push((page, until.as_millis()));
         (list.variants.len() <= MOST_VARIANTS).then_some(list)
     }
 
@@ -141,10 +142,11 @@ impl PageHead {
     pub(super) fn decode(entry: &Entry) -> Option<Self> {
         let block = bytes(entry)?;
         let written: Written = rmp_serde::from_slice(block.get(4..body_start(block)?)?).ok()?;
-        let mut headers = HeaderMap::with_capacity(written.headers.len() + 4);
+        let mut headers = HeaderMap::try_with_capacity(written.headers.len() + 4).ok()?;
         for (name, value) in written.headers {
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
+            let value = HeaderValue::from_maybe_shared(value).ok()?;
+            headers.try_append(name, value).ok()?;
         }
         Some(Self {
             mark: written.mark,

@@ -35,7 +35,7 @@ pub(crate) struct Vector {
     /// The input's `kwargs`, in the order in which they are written.
     pub(crate) kwargs: Vec<(String, Value)>,
     pub(crate) version: Version,
-    expected: Value,
+    pub(crate) expected: Value,
 }
 
 /// Runs `answer` on every vector of a group, in both versions, and compares what it returns with the outcome.

@@ -5,6 +5,7 @@ mod django;
 
 mod conditional;
 mod keys;
+mod pages;
 mod patches;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

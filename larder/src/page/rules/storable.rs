@@ -17,6 +17,10 @@ use super::{CacheControl, Cookies, NoCache, Reason, Rules, Vary, joined};
 ///
 /// [`may_use`] makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each asked once"
+)]
 pub struct Asked {
     cookies: bool,
     authorization: bool,
@@ -234,6 +238,26 @@ pub fn may_serve(asked: Asked, audience: Audience, rules: &Rules) -> Result<(), 
         return Err(Reason::ClientRefused);
     }
     open_to(asked, audience, rules)
+}
+
+/// Reports whether a kept page is for requests that carry nothing of their sender's, but not for this one.
+///
+/// ```
+/// use larder::page::rules::{Rules, storable::{Audience, is_for_others, may_use}};
+///
+/// let (request, ()) = http::Request::get("/").header("cookie", "session=alice").body(()).expect("a request").into_parts();
+/// let asked = may_use(&request, &Rules::new()).expect("a plain GET");
+///
+/// assert!(is_for_others(asked, Audience::default(), &Rules::new()));
+/// ```
+pub fn is_for_others(asked: Asked, audience: Audience, rules: &Rules) -> bool {
+    let nobody = Asked {
+        cookies: false,
+        authorization: false,
+        anew: false,
+        conditional: false,
+    };
+    open_to(asked, audience, rules).is_err() && open_to(nobody, audience, rules).is_ok()
 }
 
 fn open_to(asked: Asked, audience: Audience, rules: &Rules) -> Result<(), Reason> {
