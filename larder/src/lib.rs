@@ -77,6 +77,8 @@
 mod cache;
 mod clock;
 mod codec;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(feature = "page")]
 pub mod django_keys;
 mod entry;

@@ -1,0 +1,184 @@
+//! Runs every clause of the contract against every store, behind every kind of pointer.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it panics")]
+
+mod support;
+
+#[path = "../examples/own_store.rs"]
+mod own_store;
+
+use std::cell::Cell;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use larder::Clock;
+use larder::conformance::{CLAUSES, Clause};
+use larder::store::{Memory, Null, Redis, Store};
+use libtest_mimic::{Arguments, Trial};
+use support::RedisServer;
+
+/// A store under test.
+struct Case {
+    name: &'static str,
+    make: fn() -> Pin<Box<dyn Future<Output = Arc<dyn Store>>>>,
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "memory",
+        make: || here(Memory::builder().clock(Clock::manual()).build()),
+    },
+    Case {
+        name: "memory_on_the_systems_clock",
+        make: || here(Memory::new()),
+    },
+    Case {
+        name: "boxed",
+        make: || here(Box::new(Memory::new()) as Box<dyn Store>),
+    },
+    Case {
+        name: "shared",
+        make: || here(Arc::new(Memory::new())),
+    },
+    Case {
+        name: "own_store",
+        make: || here(own_store::Plain::default()),
+    },
+    Case {
+        name: "redis",
+        make: || Box::pin(async { Arc::new(redis().await) as _ }),
+    },
+];
+
+/// What `Null` declines, by name: it keeps nothing, so that nothing can be read back.
+const NULL_DECLINES: &[&str] = &[
+    "what_was_put_is_what_is_got",
+    "many_are_answered_in_the_order_asked",
+    "a_put_replaces_all_that_was_there",
+    "if_absent_keeps_the_first",
+    "if_absent_writes_over_what_has_expired",
+    "if_present_writes_only_over_what_is_live",
+    "if_stamp_writes_only_over_the_stamp_seen",
+    "of_many_at_once_one_is_the_first",
+    "put_many_writes_all",
+    "a_ttl_ends_to_the_millisecond",
+    "what_is_past_its_grace_is_gone",
+    "touch_moves_the_deadline_and_nothing_else",
+    "touch_of_an_integer_moves_its_deadline",
+    "heads_tell_deadlines_and_tags",
+    "delete_tells_what_was_live",
+    "a_sum_keeps_the_ttl_and_goes_below_zero",
+    "a_sum_needs_a_plain_integer",
+    "a_sum_past_64_bits_changes_nothing",
+    "sums_at_once_all_count",
+    "digits_in_bytes_stay_bytes",
+    "empty_and_large_values_are_kept",
+    "keys_that_are_hashed_do_not_mix",
+    "clear_removes_its_own_scope_only",
+    "get_now_agrees_with_get",
+    "a_lease_on_an_empty_slot_is_taken_once",
+    "a_lease_is_nothing_to_the_verbs",
+    "a_lease_leaves_the_value_and_its_deadlines",
+    "a_lease_on_an_integer_leaves_its_value_and_ttl",
+    "a_lease_is_renewed_by_its_holder_only",
+    "a_load_writes_under_its_lease",
+    "whatever_is_written_takes_the_lease_away",
+    "a_marker_over_a_stale_value_leaves_it",
+    "a_marker_is_nothing_to_the_verbs",
+    "a_bare_marker_can_be_put",
+    "a_lease_outlives_the_value_and_the_value_the_lease",
+    "a_stale_value_is_nothing_to_the_verbs",
+    "numbers_are_given_one_after_the_other",
+    "tags_raised_together_get_one_number",
+    "numbers_at_once_are_all_different",
+    "spaces_count_for_themselves",
+    "clear_raises_the_floor_and_leaves_the_numbers",
+];
+
+fn here(store: impl Store) -> Pin<Box<dyn Future<Output = Arc<dyn Store>>>> {
+    Box::pin(async { Arc::new(store) as Arc<dyn Store> })
+}
+
+/// The server that the test command started, or the one of this run.
+static REDIS: OnceLock<String> = OnceLock::new();
+
+async fn redis() -> Redis {
+    Redis::connect(REDIS.get().unwrap().as_str()).await.unwrap()
+}
+
+/// Runs one clause on a fresh store; a hang is a failure.
+fn run(clause: Clause, case: &Case) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = (case.make)().await;
+        let done = tokio::time::timeout(Duration::from_secs(30), clause(&*store)).await;
+        assert!(done.is_ok(), "{store}: the clause hangs");
+    });
+}
+
+thread_local! {
+    /// Whether a panic is expected on this thread, and not worth a report.
+    static DECLINING: Cell<bool> = const { Cell::new(false) };
+}
+
+fn main() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !DECLINING.get() {
+            report(panic);
+        }
+    }));
+    let given = std::env::var("LARDER_TEST_REDIS").ok();
+    let server = given.is_none().then(RedisServer::start);
+    let url = given
+        .or_else(|| server.as_ref().map(RedisServer::url))
+        .unwrap();
+    REDIS.set(url).unwrap();
+
+    let trials = CASES.iter().flat_map(|case| {
+        CLAUSES.iter().map(move |&(name, clause)| {
+            Trial::test(format!("{}::{name}", case.name), move || {
+                run(clause, case);
+                Ok(())
+            })
+        })
+    });
+    let null = Case {
+        name: "null",
+        make: || here(Null::new()),
+    };
+    let null: &'static Case = Box::leak(Box::new(null));
+    let null = CLAUSES.iter().map(move |&(name, clause)| {
+        Trial::test(format!("null::{name}"), move || {
+            DECLINING.set(true);
+            let kept = std::panic::catch_unwind(AssertUnwindSafe(|| run(clause, null))).is_ok();
+            DECLINING.set(false);
+            match (kept, NULL_DECLINES.contains(&name)) {
+                (true, true) => Err("is listed as declined, and kept".into()),
+                (false, false) => Err("is broken, and not listed as declined".into()),
+                _ => Ok(()),
+            }
+        })
+    });
+    let listed = Trial::test("null::every_clause_declined_exists", || {
+        let known = |name: &&str| CLAUSES.iter().any(|(clause, _)| clause == name);
+        match NULL_DECLINES.iter().find(|name| !known(name)) {
+            Some(name) => Err(format!("there is no clause `{name}`").into()),
+            None => Ok(()),
+        }
+    });
+    let example = Trial::test("own_store::the_example_runs", || {
+        own_store::main();
+        Ok(())
+    });
+    let trials = trials.chain(null).chain([listed, example]).collect();
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
+    drop(server);
+    conclusion.exit();
+}
