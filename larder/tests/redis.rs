@@ -1216,40 +1216,101 @@ async fn a_server_that_stops_answering_is_a_timeout_and_then_unavailable() {
 #[tokio::test]
 async fn a_link_given_up_for_lateness_is_closed_before_the_next_is_used() {
     let server = RedisServer::start();
-    let limit = Duration::from_millis(200);
-    let builder = Redis::builder(server.url()).timeout(limit);
-    let store = builder.connect().await.unwrap();
+    let store = Redis::connect(server.url()).await.unwrap();
     let mut raw = raw(&server.url()).await;
-    let clients = || redis::cmd("CLIENT").arg("LIST").to_owned();
-    put(
-        &store,
-        &Key::new(":1:k"),
-        text(store.clock(), "v"),
-        When::Always,
-    )
-    .await;
-    let before: String = clients().query_async(&mut raw).await.unwrap();
-
-    // A caller whose call hangs keeps the old connection open on our side.
+    let key = Key::new(":1:k");
+    put(&store, &key, text(store.clock(), "v"), When::Always).await;
     let pause = redis::cmd("CLIENT")
         .arg("PAUSE")
-        .arg(1500)
+        .arg(10_000)
         .arg("WRITE")
         .to_owned();
     pause.query_async::<()>(&mut raw).await.unwrap();
-    let key = Key::new(":1:k");
-    let error = store.delete(std::slice::from_ref(&key)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
-    back(&store).await;
 
-    let after: String = clients().query_async(&mut raw).await.unwrap();
-    let ids = |list: &str| -> Vec<String> {
-        let id = |line: &str| line.split(' ').next().map(str::to_owned);
-        list.lines().filter_map(id).collect()
+    let (first, other) = (store.clone(), store.clone());
+    let (first_key, other_key) = (key.clone(), key.clone());
+    let first = tokio::spawn(async move { first.delete(&[first_key]).await.unwrap_err().kind() });
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    // Not late yet when the first is: it keeps the connection open on our side.
+    let other = tokio::spawn(async move {
+        let late = text(other.clock(), "late");
+        other
+            .put(&other_key, late, When::Always)
+            .await
+            .unwrap_err()
+            .kind()
+    });
+
+    assert_eq!(first.await.unwrap(), ErrorKind::Timeout);
+    assert!(read(&store, &key).await.is_some());
+    assert_eq!(other.await.unwrap(), ErrorKind::Unavailable);
+    let go_on = redis::cmd("CLIENT").arg("UNPAUSE").to_owned();
+    go_on.query_async::<()>(&mut raw).await.unwrap();
+    assert_eq!(value(&store, &key).await, Some(Value::Bytes("v".into())));
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_can_be_read_from_and_loses_nothing() {
+    let server = RedisServer::start();
+    let mut raw = raw(&server.url()).await;
+    let known = Redis::connect(server.url()).await.unwrap();
+    put(
+        &known,
+        &Key::new("known:1:n"),
+        integer(known.clock(), 1),
+        When::Always,
+    )
+    .await;
+    raw.set("new:1:n", 5).await.unwrap();
+    let config = |text: &str| {
+        redis::cmd("CONFIG")
+            .arg("SET")
+            .arg("maxmemory")
+            .arg(text)
+            .to_owned()
     };
-    let (before, after) = (ids(&before), ids(&after));
-    let stayed = before.iter().filter(|id| after.contains(id)).count();
-    assert_eq!(stayed, 1, "only the test's own: {before:?} {after:?}");
+    config("1mb").query_async::<()>(&mut raw).await.unwrap();
+
+    let store = Redis::connect(server.url()).await.unwrap();
+    assert_eq!(
+        value(&store, &Key::new("known:1:n")).await,
+        Some(Value::Integer(1))
+    );
+    let error = store.get(&[Key::new("new:1:n")], None).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("redis: `{}` has no memory left", server.url())
+    );
+
+    config("0").query_async::<()>(&mut raw).await.unwrap();
+    assert_eq!(
+        value(&store, &Key::new("new:1:n")).await,
+        Some(Value::Integer(5))
+    );
+}
+
+#[tokio::test]
+async fn somebodys_key_in_place_of_the_record_of_restarts_is_replaced() {
+    let server = RedisServer::start();
+    let mut raw = raw(&server.url()).await;
+    raw.set(":@:restarts", "somebody's").await.unwrap();
+    raw.set(":1:old", 5).await.unwrap();
+    let store = Redis::connect(server.url()).await.unwrap();
+
+    assert_eq!(value(&store, &Key::new(":1:old")).await, None);
+
+    put(
+        &store,
+        &Key::new(":1:n"),
+        integer(store.clock(), 1),
+        When::Always,
+    )
+    .await;
+    let other = Redis::connect(server.url()).await.unwrap();
+    assert_eq!(
+        value(&other, &Key::new(":1:n")).await,
+        Some(Value::Integer(1))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
