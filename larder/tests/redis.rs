@@ -17,7 +17,7 @@ use larder::{Clock, Entry, ErrorKind, Key, Mark, Moment, Stamp, State, Tag, Tagg
 use redis::AsyncTypedCommands;
 use support::RedisServer;
 
-const LONG: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_mins(10);
 
 /// The server that tests share; each uses a prefix of its own.
 #[derive(Clone)]
@@ -103,19 +103,19 @@ async fn put(store: &Redis, key: &Key, entry: Entry, when: When) -> bool {
     store.put(key, entry, when).await.expect("it is written")
 }
 
-fn tags<'a>(space: &'a str, names: &'a [Tag]) -> Option<Tags<'a>> {
-    Some(Tags { space, names })
+fn tags<'a>(space: &'a str, names: &'a [Tag]) -> Tags<'a> {
+    Tags { space, names }
 }
 
 async fn numbers(store: &Redis, space: &str, names: &[Tag]) -> Numbers {
-    let found = store.get(&[], tags(space, names)).await;
+    let found = store.get(&[], Some(tags(space, names))).await;
     found.expect("the server answers").numbers.expect("asked")
 }
 
 /// Waits until `store` answers again after its server came back.
 async fn back(store: &Redis) {
     for _ in 0..200 {
-        if store.get(&[], tags("", &[])).await.is_ok() {
+        if store.get(&[], Some(tags("", &[]))).await.is_ok() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -433,7 +433,7 @@ async fn touch_moves_the_ttl_with_its_grace_and_gives_a_new_stamp() {
         .mark(&key, Some(entry.stamp), lease(clock))
         .await
         .unwrap();
-    let fresh = clock.now().plus(Duration::from_secs(60));
+    let fresh = clock.now().plus(Duration::from_mins(1));
 
     let head = store.touch(&key, fresh).await.unwrap();
 
@@ -657,21 +657,9 @@ async fn numbers_count_up_per_space_and_a_raise_is_one_act() {
         (fresh.seq, fresh.floor, fresh.of.clone()),
         (0, 0, vec![None; 3])
     );
-    assert_eq!(
-        store
-            .raise(tags(space, &names[..2]).unwrap())
-            .await
-            .unwrap(),
-        1
-    );
-    assert_eq!(
-        store
-            .raise(tags(space, &names[1..2]).unwrap())
-            .await
-            .unwrap(),
-        2
-    );
-    assert_eq!(store.raise(tags(space, &[]).unwrap()).await.unwrap(), 3);
+    assert_eq!(store.raise(tags(space, &names[..2])).await.unwrap(), 1);
+    assert_eq!(store.raise(tags(space, &names[1..2])).await.unwrap(), 2);
+    assert_eq!(store.raise(tags(space, &[])).await.unwrap(), 3);
 
     let other = Redis::connect(server.url()).await.unwrap();
     let seen = numbers(&other, space, &names).await;
@@ -700,10 +688,7 @@ async fn lost_or_foreign_numbers_are_another_era() {
         eras.push(seen.era);
     }
     raw.set(&record, "somebody's").await.unwrap();
-    assert_eq!(
-        store.raise(tags(&prefix, &names).unwrap()).await.unwrap(),
-        1
-    );
+    assert_eq!(store.raise(tags(&prefix, &names)).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -726,7 +711,7 @@ async fn too_many_numbers_are_dropped_and_the_floor_is_raised_over_them() {
     raw.set_response_timeout(LONG);
     fill.query_async::<redis::Value>(&mut raw).await.unwrap();
 
-    assert_eq!(store.raise(tags("", &names).unwrap()).await.unwrap(), 1);
+    assert_eq!(store.raise(tags("", &names)).await.unwrap(), 1);
 
     let seen = numbers(&store, "", &names).await;
     assert_eq!((seen.era, seen.seq, seen.floor, seen.at(0)), (era, 1, 1, 1));
@@ -752,7 +737,7 @@ async fn clear_takes_its_own_scope_and_nothing_else() {
     store.put_many(many).await.unwrap();
     let leased = Key::new(format!("{scope}:2:a blank"));
     store.mark(&leased, None, lease(clock)).await.unwrap();
-    store.raise(tags(scope, &[]).unwrap()).await.unwrap();
+    store.raise(tags(scope, &[])).await.unwrap();
     let near = [
         "shop:1:k",
         "sho:1:k",
@@ -827,7 +812,7 @@ async fn a_read_with_tags_is_one_round_trip_of_two_commands() {
     let mut raw = raw(&server.url()).await;
     let names: [Tag; 2] = ["a".into(), "b".into()];
     let keys = [Key::new(":1:a"), Key::new(":1:b"), Key::new(":1:c")];
-    store.get(&keys, tags("", &names)).await.unwrap();
+    store.get(&keys, Some(tags("", &names))).await.unwrap();
     redis::cmd("CONFIG")
         .arg("RESETSTAT")
         .query_async::<()>(&mut raw)
@@ -835,7 +820,7 @@ async fn a_read_with_tags_is_one_round_trip_of_two_commands() {
         .unwrap();
     let before = reads_of(&mut raw).await;
 
-    store.get(&keys, tags("", &names)).await.unwrap();
+    store.get(&keys, Some(tags("", &names))).await.unwrap();
 
     let stats: String = redis::cmd("INFO")
         .arg("commandstats")
@@ -900,5 +885,649 @@ async fn scripts_that_the_server_forgot_are_loaded_again() {
             .all(Option::is_some)
     );
     flush.query_async::<()>(&mut raw).await.unwrap();
-    assert_eq!(store.raise(tags("", &[]).unwrap()).await.unwrap(), 1);
+    assert_eq!(store.raise(tags("", &[])).await.unwrap(), 1);
+}
+
+// Restarts.
+
+/// Writes, saves a snapshot, changes everything, and lets the server come back from the snapshot.
+struct Restarted {
+    server: RedisServer,
+    mark: Mark,
+    era: u64,
+}
+
+const INTEGERS: usize = 700;
+
+async fn restart_from_an_old_snapshot(store: &Redis, mut server: RedisServer) -> Restarted {
+    let mut raw = raw(&server.url()).await;
+    let clock = store.clock();
+    let names: [Tag; 1] = ["a".into()];
+    put(
+        store,
+        &Key::new("shop:1:text"),
+        text(clock, "old"),
+        When::Always,
+    )
+    .await;
+    let counters = (0..INTEGERS).map(|n| (Key::new(format!("shop:1:{n}")), integer(clock, 1)));
+    store.put_many(counters.collect()).await.unwrap();
+    raw.set("other:1:n", 1).await.unwrap();
+    raw.set("shop:1:foreign", "1a").await.unwrap();
+    let leased = Key::new("shop:1:leased");
+    let mark = lease(clock);
+    assert!(store.mark(&leased, None, mark).await.unwrap());
+    store.raise(tags("", &names)).await.unwrap();
+    let era = numbers(store, "", &names).await.era;
+    redis::cmd("SAVE")
+        .query_async::<()>(&mut raw)
+        .await
+        .unwrap();
+
+    // All of this is acknowledged, and lost.
+    put(
+        store,
+        &Key::new("shop:1:text"),
+        text(clock, "new"),
+        When::Always,
+    )
+    .await;
+    let keys: Vec<Key> = (0..INTEGERS)
+        .map(|n| Key::new(format!("shop:1:{n}")))
+        .collect();
+    store.delete(&keys).await.unwrap();
+    store.delete(std::slice::from_ref(&leased)).await.unwrap();
+    store.raise(tags("", &names)).await.unwrap();
+    server.start_again();
+    Restarted { server, mark, era }
+}
+
+#[tokio::test]
+async fn nothing_from_before_a_restart_is_served() {
+    let server = RedisServer::start();
+    let store = Redis::connect(server.url()).await.unwrap();
+    let clock = store.clock();
+
+    let Restarted { server, mark, era } = restart_from_an_old_snapshot(&store, server).await;
+
+    let mut raw = raw(&server.url()).await;
+    let old: String = raw
+        .get("shop:1:5")
+        .await
+        .unwrap()
+        .expect("the snapshot has it");
+    assert_eq!(old, "1");
+    let text_key = Key::new("shop:1:text");
+    assert_eq!(read(&store, &text_key).await, None);
+    let late = text(clock, "late");
+    let leased = Key::new("shop:1:leased");
+    assert!(!put(&store, &leased, late.clone(), When::IfStamp(mark.stamp)).await);
+    assert_eq!(
+        store.heads(&[text_key, leased]).await.unwrap(),
+        [None, None]
+    );
+    let keys: Vec<Key> = (0..INTEGERS)
+        .map(|n| Key::new(format!("shop:1:{n}")))
+        .collect();
+    let found = store.get(&keys, None).await.unwrap().entries;
+    assert!(found.iter().all(Option::is_none));
+    assert_eq!(store.add_to(&keys[0], 1).await.unwrap(), Sum::NoSuchKey);
+    let seen = numbers(&store, "", &["a".into()]).await;
+    assert_ne!(seen.era, era);
+    // Of others nothing is removed, and what is written now stays.
+    assert_eq!(raw.get("other:1:n").await.unwrap().as_deref(), Some("1"));
+    assert_eq!(
+        raw.get("shop:1:foreign").await.unwrap().as_deref(),
+        Some("1a")
+    );
+    put(&store, &keys[0], integer(clock, 3), When::Always).await;
+    let other = Redis::connect(server.url()).await.unwrap();
+    assert_eq!(value(&other, &keys[0]).await, Some(Value::Integer(3)));
+    assert_eq!(value(&store, &keys[0]).await, Some(Value::Integer(3)));
+}
+
+#[tokio::test]
+async fn many_processes_that_find_old_integers_keep_each_others_new_ones() {
+    let server = RedisServer::start();
+    let store = Redis::connect(server.url()).await.unwrap();
+    let Restarted { server, .. } = restart_from_an_old_snapshot(&store, server).await;
+
+    let process = |at: usize| {
+        let url = server.url();
+        async move {
+            let store = Redis::connect(url).await.unwrap();
+            let entry = integer(store.clock(), 7);
+            put(
+                &store,
+                &Key::new(format!("shop:1:{at}")),
+                entry,
+                When::Always,
+            )
+            .await;
+            store
+        }
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    for at in 0..12 {
+        tasks.spawn(process(at));
+    }
+    tasks.join_all().await;
+
+    for at in 0..20 {
+        let expected = (at < 12).then_some(Value::Integer(7));
+        let key = Key::new(format!("shop:1:{at}"));
+        assert_eq!(value(&store, &key).await, expected, "{at}");
+    }
+}
+
+#[tokio::test]
+async fn trusted_restarts_lose_nothing() {
+    let server = RedisServer::start();
+    let builder = Redis::builder(server.url()).trust_restarts();
+    let store = builder.connect().await.unwrap();
+
+    let Restarted { mark, era, .. } = &restart_from_an_old_snapshot(&store, server).await;
+
+    back(&store).await;
+    let clock = store.clock();
+    assert_eq!(
+        value(&store, &Key::new("shop:1:text")).await,
+        Some(Value::Bytes("old".into()))
+    );
+    assert_eq!(
+        value(&store, &Key::new("shop:1:5")).await,
+        Some(Value::Integer(1))
+    );
+    let leased = Key::new("shop:1:leased");
+    assert!(put(&store, &leased, text(clock, "v"), When::IfStamp(mark.stamp)).await);
+    assert_eq!(numbers(&store, "", &[]).await.era, *era);
+}
+
+// Broken connections.
+
+#[tokio::test]
+async fn a_dead_idle_connection_is_replaced_before_a_read_and_before_a_write() {
+    let mut server = RedisServer::start();
+    let store = Redis::connect(server.url()).await.unwrap();
+    let key = Key::new(":1:k");
+    put(&store, &key, text(store.clock(), "v"), When::Always).await;
+    for round in 0..3 {
+        server.start_again();
+        // The end of the old connection has to be seen; the restart took longer than that.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+
+        if round % 2 == 0 {
+            assert!(put(&store, &key, text(store.clock(), "v"), When::Always).await);
+        } else {
+            assert_eq!(read(&store, &key).await, None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_killed_connection_costs_a_read_nothing() {
+    let server = RedisServer::start();
+    let store = Redis::connect(server.url()).await.unwrap();
+    let mut raw = raw(&server.url()).await;
+    for _ in 0..20 {
+        let kill = redis::cmd("CLIENT")
+            .arg("KILL")
+            .arg("TYPE")
+            .arg("normal")
+            .to_owned();
+        kill.query_async::<i64>(&mut raw).await.unwrap();
+
+        assert_eq!(read(&store, &Key::new(":1:k")).await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_reported_and_found_again() {
+    let mut server = RedisServer::start();
+    let store = Redis::connect(server.url()).await.unwrap();
+    let key = Key::new(":1:k");
+
+    server.kill();
+    let mut error = None;
+    for _ in 0..3 {
+        error = store.get(std::slice::from_ref(&key), None).await.err();
+    }
+
+    let error = error.expect("nobody is there");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let expected = format!("redis: cannot connect to `{}`", server.url());
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(error.hint(), Some("is the server running?"));
+    assert!(std::error::Error::source(&error).is_some());
+    server.start_again();
+    back(&store).await;
+    assert!(put(&store, &key, text(store.clock(), "v"), When::Always).await);
+    store.close().await.unwrap();
+    assert!(read(&store, &key).await.is_some());
+}
+
+/// A server that counts connections, and answers none.
+struct Mute {
+    port: u16,
+    accepted: Arc<AtomicU32>,
+}
+
+impl Mute {
+    async fn start(hang_up: bool) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let accepted = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&accepted);
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                if !hang_up {
+                    held.push(stream);
+                }
+            }
+        });
+        Self { port, accepted }
+    }
+
+    fn store(&self) -> Redis {
+        Redis::builder(format!("redis://127.0.0.1:{}", self.port))
+            .connect_timeout(Duration::from_millis(100))
+            .lazy()
+            .unwrap()
+    }
+
+    fn attempts(&self) -> u32 {
+        self.accepted.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn after_a_failed_attempt_callers_fail_at_once_and_few_try_again() {
+    for hang_up in [false, true] {
+        let mute = Mute::start(hang_up).await;
+        let store = mute.store();
+        let key = [Key::new(":1:k")];
+        let error = store.get(&key, None).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+
+        let start = std::time::Instant::now();
+        let mut calls = 0;
+        while start.elapsed() < Duration::from_millis(1500) {
+            assert!(store.get(&key, None).await.is_err());
+            calls += 1;
+            tokio::task::yield_now().await;
+        }
+
+        // 50 ms, 100, 200, 400, 800, give or take a quarter, besides the attempts themselves.
+        let attempts = mute.attempts();
+        assert!((2..=9).contains(&attempts), "{attempts} attempts");
+        assert!(calls > 1000, "{calls} calls");
+    }
+}
+
+#[tokio::test]
+async fn callers_that_meet_at_a_first_attempt_share_it() {
+    let mute = Mute::start(false).await;
+    let store = mute.store();
+
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            store
+                .get(&[Key::new(":1:k")], None)
+                .await
+                .unwrap_err()
+                .kind()
+        });
+    }
+
+    let kinds = tasks.join_all().await;
+    assert!(kinds.iter().all(|kind| *kind == ErrorKind::Unavailable));
+    assert_eq!(mute.attempts(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_stops_answering_is_a_timeout_and_then_unavailable() {
+    let server = RedisServer::start();
+    let limit = Duration::from_millis(200);
+    let builder = Redis::builder(server.url())
+        .timeout(limit)
+        .connect_timeout(limit);
+    let store = builder.connect().await.unwrap();
+    let key = Key::new(":1:k");
+    put(&store, &key, text(store.clock(), "old"), When::Always).await;
+
+    server.freeze();
+    let late = text(store.clock(), "late");
+    let error = store.put(&key, late, When::Always).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    let expected = format!("redis: `{}` did not answer within 200ms", server.url());
+    assert_eq!(error.to_string(), expected);
+    let error = store.heads(std::slice::from_ref(&key)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+
+    server.thaw();
+    back(&store).await;
+    assert!(read(&store, &key).await.is_some());
+}
+
+#[tokio::test]
+async fn a_link_given_up_for_lateness_is_closed_before_the_next_is_used() {
+    let server = RedisServer::start();
+    let store = Redis::connect(server.url()).await.unwrap();
+    let mut raw = raw(&server.url()).await;
+    let key = Key::new(":1:k");
+    put(&store, &key, text(store.clock(), "v"), When::Always).await;
+    let pause = redis::cmd("CLIENT")
+        .arg("PAUSE")
+        .arg(10_000)
+        .arg("WRITE")
+        .to_owned();
+    pause.query_async::<()>(&mut raw).await.unwrap();
+
+    let (first, other) = (store.clone(), store.clone());
+    let (first_key, other_key) = (key.clone(), key.clone());
+    let first = tokio::spawn(async move { first.delete(&[first_key]).await.unwrap_err().kind() });
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    // Not late yet when the first is: it keeps the connection open on our side.
+    let other = tokio::spawn(async move {
+        let late = text(other.clock(), "late");
+        other
+            .put(&other_key, late, When::Always)
+            .await
+            .unwrap_err()
+            .kind()
+    });
+
+    assert_eq!(first.await.unwrap(), ErrorKind::Timeout);
+    assert!(read(&store, &key).await.is_some());
+    assert_eq!(other.await.unwrap(), ErrorKind::Unavailable);
+    let go_on = redis::cmd("CLIENT").arg("UNPAUSE").to_owned();
+    go_on.query_async::<()>(&mut raw).await.unwrap();
+    assert_eq!(value(&store, &key).await, Some(Value::Bytes("v".into())));
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_can_be_read_from_and_loses_nothing() {
+    let server = RedisServer::start();
+    let mut raw = raw(&server.url()).await;
+    let known = Redis::connect(server.url()).await.unwrap();
+    put(
+        &known,
+        &Key::new("known:1:n"),
+        integer(known.clock(), 1),
+        When::Always,
+    )
+    .await;
+    raw.set("new:1:n", 5).await.unwrap();
+    let config = |text: &str| {
+        redis::cmd("CONFIG")
+            .arg("SET")
+            .arg("maxmemory")
+            .arg(text)
+            .to_owned()
+    };
+    config("1mb").query_async::<()>(&mut raw).await.unwrap();
+
+    let store = Redis::connect(server.url()).await.unwrap();
+    assert_eq!(
+        value(&store, &Key::new("known:1:n")).await,
+        Some(Value::Integer(1))
+    );
+    let error = store.get(&[Key::new("new:1:n")], None).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("redis: `{}` has no memory left", server.url())
+    );
+
+    config("0").query_async::<()>(&mut raw).await.unwrap();
+    assert_eq!(
+        value(&store, &Key::new("new:1:n")).await,
+        Some(Value::Integer(5))
+    );
+}
+
+#[tokio::test]
+async fn somebodys_key_in_place_of_the_record_of_restarts_is_replaced() {
+    let server = RedisServer::start();
+    let mut raw = raw(&server.url()).await;
+    raw.set(":@:restarts", "somebody's").await.unwrap();
+    raw.set(":1:old", 5).await.unwrap();
+    let store = Redis::connect(server.url()).await.unwrap();
+
+    assert_eq!(value(&store, &Key::new(":1:old")).await, None);
+
+    put(
+        &store,
+        &Key::new(":1:n"),
+        integer(store.clock(), 1),
+        When::Always,
+    )
+    .await;
+    let other = Redis::connect(server.url()).await.unwrap();
+    assert_eq!(
+        value(&other, &Key::new(":1:n")).await,
+        Some(Value::Integer(1))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_dropped_under_way_do_not_mix_up_answers() {
+    let (store, prefix, _server) = store().await;
+    let keys: Vec<Key> = (0..16)
+        .map(|n| Key::new(format!("{prefix}:1:{n}")))
+        .collect();
+    for (number, key) in (0..).zip(&keys) {
+        put(
+            &store,
+            key,
+            Entry::new(store.clock(), Value::Integer(number)),
+            When::Always,
+        )
+        .await;
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..8 {
+        let (store, keys) = (store.clone(), keys.clone());
+        tasks.spawn(async move {
+            for round in 0..200_usize {
+                let at = (round + task) % keys.len();
+                let patience = Duration::from_micros((round as u64 * 37) % 400);
+                let call = read(&store, &keys[at]);
+                if let Ok(entry) = tokio::time::timeout(patience, call).await {
+                    let number = i64::try_from(at).unwrap();
+                    assert_eq!(entry.unwrap().value, Some(Value::Integer(number)));
+                }
+                let mark = lease(store.clock());
+                let call = store.mark(&keys[at], Some(Stamp::from_number(1)), mark);
+                let _ = tokio::time::timeout(patience / 2, call).await;
+            }
+        });
+    }
+    tasks.join_all().await;
+    for (number, key) in (0..).zip(&keys) {
+        assert_eq!(value(&store, key).await, Some(Value::Integer(number)));
+    }
+}
+
+#[test]
+fn a_store_outlives_the_runtime_that_connected_it() {
+    let server = shared();
+    let store = Redis::lazy(server.url()).unwrap();
+    let key = Key::new(format!("{}:1:k", prefix()));
+    for _ in 0..3 {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            assert!(put(&store, &key, text(store.clock(), "v"), When::Always).await);
+            assert!(read(&store, &key).await.is_some());
+        });
+    }
+}
+
+// Logins, sockets, TLS.
+
+#[tokio::test]
+async fn a_password_is_used_and_never_shown() {
+    let server = RedisServer::start_with(&["--requirepass", "s3cret"]);
+    let good = format!("redis://:s3cret@127.0.0.1:{}/2", server.port());
+    let store = Redis::connect(good.as_str()).await.unwrap();
+    assert_eq!(
+        store.to_string(),
+        format!("redis://127.0.0.1:{}/2", server.port())
+    );
+    assert!(!format!("{store:?} {:?}", Redis::builder(good.as_str())).contains("s3cret"));
+    put(
+        &store,
+        &Key::new(":1:k"),
+        text(store.clock(), "v"),
+        When::Always,
+    )
+    .await;
+
+    for url in [
+        format!("redis://:wr0ng@127.0.0.1:{}/2", server.port()),
+        format!("redis://nobody:wr0ng@127.0.0.1:{}/2", server.port()),
+        format!("redis://127.0.0.1:{}/2", server.port()),
+    ] {
+        let error = Redis::connect(url).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        let expected = format!(
+            "redis: `redis://127.0.0.1:{}/2` refuses the login",
+            server.port()
+        );
+        assert_eq!(error.to_string(), expected);
+        assert!(!format!("{error:?}").contains("wr0ng"));
+        assert!(error.hint().is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_exist_is_an_error() {
+    let server = shared();
+    let url = server.url().rsplit_once('/').unwrap().0.to_owned() + "/12345";
+    assert_eq!(
+        Redis::connect(url).await.unwrap_err().kind(),
+        ErrorKind::Unavailable
+    );
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_an_address() {
+    let server = RedisServer::start_with(&["--unixsocket", "{folder}/r.sock"]);
+    let path = server.folder().join("r.sock").display().to_string();
+    for (scheme, db) in [("redis+unix", 1), ("unix", 2)] {
+        let store = Redis::connect(format!("{scheme}://{path}?db={db}"))
+            .await
+            .unwrap();
+        let key = Key::new(":1:k");
+        assert_eq!(read(&store, &key).await, None);
+        put(&store, &key, text(store.clock(), "v"), When::Always).await;
+        assert!(read(&store, &key).await.is_some());
+        assert_eq!(store.to_string(), format!("redis+unix://{path}?db={db}"));
+    }
+}
+
+#[tokio::test]
+async fn tls_trusts_the_given_authority_and_only_it() {
+    let folder = support::new_folder();
+    support::make_certificates(&folder);
+    let authority = std::fs::read(folder.join("ca.crt")).unwrap();
+    let port = support::free_port();
+    let at = |name: &str| folder.join(name).display().to_string();
+    let arguments = [
+        ("--tls-port", port.to_string()),
+        ("--tls-cert-file", at("server.crt")),
+        ("--tls-key-file", at("server.key")),
+        ("--tls-ca-cert-file", at("ca.crt")),
+        ("--tls-auth-clients", "no".to_owned()),
+    ];
+    let arguments = arguments
+        .into_iter()
+        .flat_map(|(name, text)| [name.to_owned(), text]);
+    let _server = RedisServer::start_in(folder.clone(), arguments.collect());
+    let url = format!("rediss://localhost:{port}/0");
+
+    let builder = Redis::builder(url.as_str()).connect_timeout(Duration::from_secs(5));
+    let store = builder
+        .clone()
+        .ca_certificate_pem(authority)
+        .connect()
+        .await
+        .unwrap();
+    put(
+        &store,
+        &Key::new(":1:k"),
+        text(store.clock(), "v"),
+        When::Always,
+    )
+    .await;
+    assert!(read(&store, &Key::new(":1:k")).await.is_some());
+    assert_eq!(store.to_string(), url);
+
+    let error = builder.clone().connect().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    for pem in [
+        "",
+        "words",
+        "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----",
+    ] {
+        let error = builder.clone().ca_certificate_pem(pem).lazy().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{pem}");
+    }
+}
+
+// Servers that refuse.
+
+#[tokio::test]
+async fn a_server_that_refuses_a_write_says_why() {
+    let server = RedisServer::start();
+    let mut raw = raw(&server.url()).await;
+    let store = Redis::connect(server.url()).await.unwrap();
+    let key = Key::new(":1:k");
+    put(&store, &key, text(store.clock(), "v"), When::Always).await;
+    let config = |name: &str, text: &str| {
+        redis::cmd("CONFIG")
+            .arg("SET")
+            .arg(name)
+            .arg(text)
+            .to_owned()
+    };
+
+    config("maxmemory", "1mb")
+        .query_async::<()>(&mut raw)
+        .await
+        .unwrap();
+    let error = store
+        .put(&key, text(store.clock(), "w"), When::Always)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(
+        error.to_string(),
+        format!("redis: `{}` has no memory left", server.url())
+    );
+    assert!(
+        store
+            .put_many(vec![(key.clone(), text(store.clock(), "w"))])
+            .await
+            .is_err()
+    );
+    config("maxmemory", "0")
+        .query_async::<()>(&mut raw)
+        .await
+        .unwrap();
+
+    let replica = redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).to_owned();
+    replica.query_async::<()>(&mut raw).await.unwrap();
+    let error = store
+        .put(&key, text(store.clock(), "w"), When::Always)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("is a replica"), "{error}");
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// A `redis-server` of this test alone; it ends with this value.
-pub struct RedisServer {
+pub(crate) struct RedisServer {
     port: u16,
     folder: PathBuf,
     arguments: Vec<String>,
@@ -19,14 +19,14 @@ pub struct RedisServer {
 
 impl RedisServer {
     /// Starts a server without persistence but `SAVE`.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
     /// Starts a server with more arguments, such as `["--requirepass", "secret"]`.
     ///
     /// `{folder}` in an argument is the server's own folder.
-    pub fn start_with(arguments: &[&str]) -> Self {
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
         let folder = new_folder();
         let arguments = arguments
             .iter()
@@ -36,7 +36,7 @@ impl RedisServer {
     }
 
     /// Starts a server in a folder that is prepared already, and that goes with it.
-    pub fn start_in(folder: PathBuf, arguments: Vec<String>) -> Self {
+    pub(crate) fn start_in(folder: PathBuf, arguments: Vec<String>) -> Self {
         let mut server = Self {
             port: free_port(),
             folder,
@@ -53,20 +53,20 @@ impl RedisServer {
         panic!("redis-server did not start; see {:?}", server.log());
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
     /// Ends the server as a power cut would.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
@@ -74,18 +74,18 @@ impl RedisServer {
     }
 
     /// Starts it again on the same port, from its last snapshot.
-    pub fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         self.kill();
         assert!(self.try_start(), "redis-server came back");
     }
 
     /// Stops it without ending it: it accepts connections and answers nothing.
-    pub fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         self.signal("STOP");
     }
 
     /// Lets it go on.
-    pub fn thaw(&self) {
+    pub(crate) fn thaw(&self) {
         self.signal("CONT");
     }
 
@@ -159,7 +159,7 @@ impl Drop for RedisServer {
 }
 
 /// A folder that nobody else uses.
-pub fn new_folder() -> PathBuf {
+pub(crate) fn new_folder() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let name = format!("larder-{}-{count}", std::process::id());
@@ -170,7 +170,43 @@ pub fn new_folder() -> PathBuf {
 }
 
 /// A loopback port that nobody listens on just now.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     listener.local_addr().expect("it is bound").port()
+}
+
+/// Makes an authority (`ca.crt`) and a certificate for `localhost` (`server.crt`, `server.key`).
+pub(crate) fn make_certificates(folder: &Path) {
+    let openssl = |arguments: &[&str]| {
+        let output = Command::new("openssl")
+            .args(arguments)
+            .current_dir(folder)
+            .output()
+            .expect("the `openssl` command is installed");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "openssl {arguments:?}: {said}");
+    };
+    let new_key = ["-newkey", "rsa:2048", "-nodes"];
+    let authority = ["req", "-x509", "-days", "2", "-subj", "/CN=test authority"];
+    openssl(
+        &[
+            &authority[..],
+            &new_key,
+            &["-keyout", "ca.key", "-out", "ca.crt"],
+        ]
+        .concat(),
+    );
+    let request = ["req", "-subj", "/CN=localhost"];
+    openssl(
+        &[
+            &request[..],
+            &new_key,
+            &["-keyout", "server.key", "-out", "server.csr"],
+        ]
+        .concat(),
+    );
+    std::fs::write(folder.join("names"), "subjectAltName=DNS:localhost").expect("it is writable");
+    let sign = "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 \
+                -extfile names -out server.crt";
+    openssl(&sign.split_whitespace().collect::<Vec<_>>());
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use redis::{Client, ConnectionAddr, ConnectionInfo, ProtocolVersion, TlsCertificates};
+use rustls::crypto::CryptoProvider;
 
 use crate::{Error, ErrorKind, Result};
 
@@ -79,6 +80,9 @@ impl Address {
     }
 
     pub(super) fn client(&self) -> redis::RedisResult<Client> {
+        if matches!(self.info.addr(), ConnectionAddr::TcpTls { .. }) {
+            choose_cryptography();
+        }
         match &self.certificates {
             None => Client::open(self.info.clone()),
             Some(certificates) => Client::build_with_tls(self.info.clone(), certificates.clone()),
@@ -117,6 +121,14 @@ impl fmt::Display for Address {
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Address({})", self.shown)
+    }
+}
+
+/// Without a choice rustls panics; one that the program has made stays.
+fn choose_cryptography() {
+    if CryptoProvider::get_default().is_none() {
+        // An error says that another thread was faster.
+        let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }
 

@@ -18,15 +18,21 @@
 //!
 //! | file | what |
 //! | --- | --- |
+//! | `act.rs` | how an act is sent, and once more |
 //! | `address.rs` | URLs, and how to show them without the password |
+//! | `builder.rs` | settings |
 //! | `connection.rs` | the shared connection: connecting, breaking, failing fast |
+//! | `errors.rs` | what callers are told |
 //! | `restarts.rs` | bare integers across a restart of the server |
 //! | `scripts.rs`, `lua/` | the scripts |
 //! | `reply.rs` | replies to values |
 //! | `glob.rs` | patterns |
 
+mod act;
 mod address;
+mod builder;
 mod connection;
+mod errors;
 mod glob;
 mod reply;
 mod restarts;
@@ -35,12 +41,12 @@ mod scripts;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{Cmd, Pipeline, ServerErrorKind, Value as Reply, cmd};
+use redis::{Cmd, Pipeline, Value as Reply, cmd};
 
-use self::address::Address;
+use self::act::Again;
+pub use self::builder::RedisBuilder;
 use self::connection::{Connector, Link};
 use super::{Found, Numbers, Store, Sum, Tags, When};
 use crate::entry::{Entry, Head, Mark, Stamp, State, Value};
@@ -65,99 +71,6 @@ const LONGEST_LIFE: u64 = 1_000_000_000_000_000;
 #[derive(Clone)]
 pub struct Redis(Arc<Connector>);
 
-/// Settings of a [`Redis`].
-///
-/// ```
-/// use std::time::Duration;
-/// use larder::store::Redis;
-///
-/// let redis = Redis::builder("redis://cache").timeout(Duration::from_millis(250)).lazy()?;
-/// assert_eq!(redis.to_string(), "redis://cache:6379/0");
-/// # Ok::<(), larder::Error>(())
-/// ```
-#[derive(Clone)]
-#[must_use]
-pub struct RedisBuilder {
-    url: String,
-    timeout: Duration,
-    connect_timeout: Duration,
-    trust_restarts: bool,
-    ca_certificate: Option<Vec<u8>>,
-    clock: Clock,
-}
-
-impl RedisBuilder {
-    /// How long an operation may take. Default: one second.
-    ///
-    /// One that has to connect first may take the [connect timeout](Self::connect_timeout) more.
-    pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = limit;
-        self
-    }
-
-    /// How long connecting may take, with the login. Default: one second.
-    pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.connect_timeout = limit;
-        self
-    }
-
-    /// Serves what the server kept from before it was restarted. Default: off.
-    ///
-    /// Right where nothing is lost in a restart (`appendfsync always`, no failover to a replica).
-    /// Elsewhere a value invalidated shortly before a crash may be served again after it.
-    pub fn trust_restarts(mut self) -> Self {
-        self.trust_restarts = true;
-        self
-    }
-
-    /// Trusts the authorities in `pem` for `rediss://`. Default: the usual ones of the web.
-    pub fn ca_certificate_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.ca_certificate = Some(pem.into());
-        self
-    }
-
-    /// Tells the time by `clock`. Default: the machine's.
-    ///
-    /// The server itself counts real time: what it has let go of, no other clock brings back.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// The store, connected.
-    pub async fn connect(self) -> Result<Redis> {
-        let redis = self.lazy()?;
-        redis.0.link().await?;
-        Ok(redis)
-    }
-
-    /// The store, which connects when it is first used.
-    pub fn lazy(self) -> Result<Redis> {
-        let mut address = Address::parse(&self.url)?;
-        if let Some(pem) = self.ca_certificate {
-            address = address.trust(pem)?;
-        }
-        let limits = (self.timeout, self.connect_timeout);
-        Ok(Redis(Connector::new(
-            address,
-            self.clock,
-            limits,
-            self.trust_restarts,
-        )))
-    }
-}
-
-impl fmt::Debug for RedisBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisBuilder")
-            .field("address", &Address::parse(&self.url).ok())
-            .field("timeout", &self.timeout)
-            .field("connect_timeout", &self.connect_timeout)
-            .field("trust_restarts", &self.trust_restarts)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Redis {
     /// The store at `url`, connected.
     ///
@@ -175,14 +88,7 @@ impl Redis {
 
     /// Settings for the store at `url`.
     pub fn builder(url: impl Into<String>) -> RedisBuilder {
-        RedisBuilder {
-            url: url.into(),
-            timeout: Duration::from_secs(1),
-            connect_timeout: Duration::from_secs(1),
-            trust_restarts: false,
-            ca_certificate: None,
-            clock: Clock::system(),
-        }
+        RedisBuilder::new(url.into())
     }
 }
 
@@ -198,118 +104,7 @@ impl fmt::Debug for Redis {
     }
 }
 
-/// Whether an act may be sent again when its connection breaks under way.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Again {
-    Once,
-    Never,
-}
-
 impl Redis {
-    fn now(&self) -> Moment {
-        self.0.clock.now()
-    }
-
-    /// Sends what `build` makes for the live link, in one trip; the link it was and the answers.
-    async fn call(
-        &self,
-        unknown: impl Fn(&Link) -> BTreeSet<Box<str>> + Send + Sync,
-        again: Again,
-        build: impl Fn(&Link) -> Pipeline + Send + Sync,
-    ) -> Result<(Arc<Link>, Vec<Reply>)> {
-        let mut tries = if again == Again::Once { 2 } else { 1 };
-        loop {
-            tries -= 1;
-            let link = self.0.link().await?;
-            self.look_after(&link, &unknown(&link)).await?;
-            let commands = build(&link);
-            match self
-                .0
-                .clock
-                .timeout(self.0.timeout, link.send(&commands))
-                .await
-            {
-                None => return Err(self.late(&link)),
-                Some(Ok(answers)) => return self.checked(link, answers),
-                Some(Err(error)) => {
-                    if connection::is_broken(&error) {
-                        self.0.discard(&link);
-                        if tries > 0 {
-                            continue;
-                        }
-                    }
-                    return Err(self.0.server_error(&error));
-                }
-            }
-        }
-    }
-
-    /// The answers, unless one says that the server is in no state to answer.
-    fn checked(&self, link: Arc<Link>, answers: Vec<Reply>) -> Result<(Arc<Link>, Vec<Reply>)> {
-        for answer in &answers {
-            let Reply::ServerError(error) = answer else {
-                continue;
-            };
-            // Something else than ours under our name is nothing, and not an error.
-            if error.code() == "WRONGTYPE" {
-                continue;
-            }
-            let moved = matches!(
-                error.code(),
-                "READONLY" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS"
-            );
-            if moved || error.kind() == Some(ServerErrorKind::NoScript) {
-                self.0.discard(&link);
-            }
-            return Err(self.0.server_error(&error.clone().into()));
-        }
-        Ok((link, answers))
-    }
-
-    fn late(&self, link: &Arc<Link>) -> Error {
-        self.0.suspect(link);
-        let does = format!("did not answer within {:?}", self.0.timeout);
-        self.0.complaint(ErrorKind::Timeout, &does)
-    }
-
-    fn odd(&self) -> Error {
-        self.0
-            .complaint(ErrorKind::Unavailable, "gave an unexpected reply")
-    }
-
-    /// Makes sure that bare integers under these prefixes are of this run of the server.
-    async fn look_after(&self, link: &Arc<Link>, groups: &BTreeSet<Box<str>>) -> Result<()> {
-        let (clock, limit) = (&self.0.clock, self.0.timeout);
-        for group in groups {
-            let asked = clock
-                .timeout(limit, link.look_after(group, clock, limit))
-                .await;
-            let sweep = match asked {
-                None => return Err(self.late(link)),
-                Some(Ok(sweep)) => sweep,
-                Some(Err(error)) => {
-                    if connection::is_broken(&error) {
-                        self.0.discard(link);
-                    }
-                    return Err(self.0.server_error(&error));
-                }
-            };
-            let Some(mut sweep) = sweep else { continue };
-            let outcome = clock.timeout(limit, sweep.wait_for(Option::is_some)).await;
-            match outcome {
-                Some(Ok(outcome)) => match &*outcome {
-                    Some(Err(error)) => return Err(self.0.server_error(error)),
-                    _ => {}
-                },
-                _ => {
-                    let does = "was restarted; old integers are still being removed";
-                    return Err(self.0.complaint(ErrorKind::Timeout, does));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// A call of a script about one slot, with what all of them begin with.
     fn slot(&self, script: &scripts::Script, key: &Key, link: &Link) -> Cmd {
         let mut call = script.call(key.name());
@@ -349,13 +144,13 @@ impl Redis {
         let now = self.now();
         keys.iter()
             .zip(answers)
-            .map(|(key, answer)| reply::head(answer, key, now).ok_or_else(|| self.odd()))
+            .map(|(key, answer)| reply::head(&answer, key, now).map_err(|_| self.odd()))
             .collect()
     }
 
     /// The command that writes `entry` whatever is there, or why it cannot be written.
     fn write(&self, key: &Key, entry: &Entry, link: &Link) -> Result<Cmd, Cmd> {
-        let delete = || cmd("UNLINK").arg(key.name()).to_owned();
+        let delete = || unlink(key.name());
         let life = Life::of(entry, self.now());
         if life == Life::Gone {
             return Ok(delete());
@@ -473,13 +268,13 @@ impl Store for Redis {
             .call(|link| link.unknown(keys), Again::Once, build)
             .await?;
         let mut answers = answers.into_iter();
-        let slots = match keys.is_empty() {
-            true => Vec::new(),
-            false => answers
-                .next()
-                .and_then(reply::list)
+        let slots = if keys.is_empty() {
+            Vec::new()
+        } else {
+            let slots = answers.next().and_then(reply::list);
+            slots
                 .filter(|slots| slots.len() == keys.len())
-                .ok_or_else(|| self.odd())?,
+                .ok_or_else(|| self.odd())?
         };
         let read = |(key, slot)| Entry::from_frame(&reply::bytes(slot)?, key, link.incarnation);
         let entries = keys.iter().zip(slots).map(read).collect();
@@ -582,7 +377,7 @@ impl Store for Redis {
                 call.arg(&stamp.number().to_be_bytes()[..]);
             })
             .await?;
-        reply::head(answer, key, now).ok_or_else(|| self.odd())
+        reply::head(&answer, key, now).map_err(|_| self.odd())
     }
 
     async fn add_to(&self, key: &Key, delta: i64) -> Result<Sum> {
@@ -686,8 +481,8 @@ fn none(_: &Link) -> BTreeSet<Box<str>> {
     BTreeSet::new()
 }
 
-fn unlink(name: &Vec<u8>) -> Cmd {
-    cmd("UNLINK").arg(&name[..]).to_owned()
+fn unlink(name: impl AsRef<[u8]>) -> Cmd {
+    cmd("UNLINK").arg(name.as_ref()).to_owned()
 }
 
 fn numbers_name(space: &str) -> String {

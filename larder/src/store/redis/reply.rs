@@ -1,4 +1,4 @@
-//! Reads the server's replies; what does not fit is `None`, never a panic.
+//! Reads the server's replies; what does not fit is told, never a panic.
 
 use bytes::Bytes;
 use redis::Value;
@@ -6,6 +6,9 @@ use redis::Value;
 use crate::entry::Head;
 use crate::store::Numbers;
 use crate::{Key, Moment};
+
+/// A reply that does not fit.
+pub(super) struct Odd;
 
 pub(super) fn text(value: &Value) -> Option<&str> {
     match value {
@@ -37,21 +40,21 @@ pub(super) fn bytes(value: Value) -> Option<Bytes> {
     }
 }
 
-/// The head in what `head()` of the scripts gave; the outer `None` is a reply that does not fit.
-pub(super) fn head(value: Value, key: &Key, now: Moment) -> Option<Option<Head>> {
+/// The head in what `head()` of the scripts gave; an error is a reply that does not fit.
+pub(super) fn head(value: &Value, key: &Key, now: Moment) -> Result<Option<Head>, Odd> {
     match value {
-        Value::Nil => Some(None),
+        Value::Nil => Ok(None),
         Value::Int(left) => {
-            let fresh_until = u64::try_from(left).map_or(Moment::NEVER, |left| {
+            let fresh_until = u64::try_from(*left).map_or(Moment::NEVER, |left| {
                 Moment::from_millis(now.as_millis().saturating_add(left))
             });
-            Some(Some(Head {
+            Ok(Some(Head {
                 fresh_until,
                 tags: None,
             }))
         }
-        Value::BulkString(bytes) => Some(Head::from_frame(&bytes, key)),
-        _ => None,
+        Value::BulkString(bytes) => Ok(Head::from_frame(bytes, key)),
+        _ => Err(Odd),
     }
 }
 

@@ -67,16 +67,40 @@ impl Link {
         {
             return Ok(Some(sweep.clone()));
         }
-        let now = self.incarnation_text();
-        let mut ask = Pipeline::new();
-        ask.cmd("HSETNX").arg(RECORD).arg(group).arg(&now);
-        ask.cmd("HGET").arg(RECORD).arg(group);
-        let answers = self.send(&ask).await?;
-        if answers.get(1).and_then(reply::text) == Some(&now) {
-            self.groups().insert(group.into(), Group::Good);
-            return Ok(None);
+        let is_good = match self.good_in(group).await? {
+            None => self.claim(group).await?,
+            Some(good_in) => good_in == self.incarnation_text(),
+        };
+        if !is_good {
+            return Ok(Some(self.start_sweep(group, clock, limit)));
         }
-        Ok(Some(self.start_sweep(group, clock, limit)))
+        self.groups().insert(group.into(), Group::Good);
+        Ok(None)
+    }
+
+    /// The incarnation in which the digits in `group` are good.
+    ///
+    /// A read first: a server that takes no writes just now can still be read from.
+    async fn good_in(&self, group: &str) -> RedisResult<Option<String>> {
+        let ask = one(cmd("HGET").arg(RECORD).arg(group));
+        match first_error(self.send(&ask).await?) {
+            Ok(answer) => Ok(reply::text(&answer).map(str::to_owned)),
+            // Somebody's key under our name says nothing about the digits: they are swept.
+            Err(error) if error.code() == Some("WRONGTYPE") => {
+                let drop = one(cmd("UNLINK").arg(RECORD));
+                first_error(self.send(&drop).await?)?;
+                Ok(Some(String::new()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says that the digits in a new group are good; whether nobody said otherwise meanwhile.
+    async fn claim(&self, group: &str) -> RedisResult<bool> {
+        let now = self.incarnation_text();
+        let claim = one(cmd("HSETNX").arg(RECORD).arg(group).arg(&now));
+        first_error(self.send(&claim).await?)?;
+        Ok(self.good_in(group).await?.as_deref() == Some(&now))
     }
 
     /// A task of its own: on a large server it outlasts the patience of its callers.
@@ -107,8 +131,7 @@ impl Link {
         let pattern = format!("{}*", glob::escaped(group));
         let mut cursor = String::from("0");
         loop {
-            let mut scan = Pipeline::new();
-            scan.add_command(scan_command(&cursor, &pattern));
+            let scan = one(&scan_command(&cursor, &pattern));
             let answers = within(clock, limit, self.send(&scan)).await?;
             let (next, names) = scanned(answers.into_iter().next())?;
             let ours = |name: &&Vec<u8>| !group.is_empty() || !name.contains(&b':');
@@ -116,9 +139,7 @@ impl Link {
             if !names.is_empty() {
                 let mut keys = vec![RECORD.as_bytes()];
                 keys.extend(names);
-                let mut delete = Pipeline::new();
-                let mut call = scripts::SWEEP.call(&keys);
-                delete.add_command(call.arg(&now).arg(group).to_owned());
+                let delete = one(scripts::SWEEP.call(&keys).arg(&now).arg(group));
                 let answers = within(clock, limit, self.send(&delete)).await?;
                 if first_error(answers)? == Value::Int(0) {
                     return Ok(());
@@ -129,8 +150,7 @@ impl Link {
             }
             cursor = next;
         }
-        let mut done = Pipeline::new();
-        done.cmd("HSET").arg(RECORD).arg(group).arg(&now);
+        let done = one(cmd("HSET").arg(RECORD).arg(group).arg(&now));
         first_error(within(clock, limit, self.send(&done)).await?).map(|_| ())
     }
 
@@ -141,6 +161,12 @@ impl Link {
     fn groups(&self) -> MutexGuard<'_, HashMap<Box<str>, Group>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn one(command: &redis::Cmd) -> Pipeline {
+    let mut pipeline = Pipeline::new();
+    pipeline.add_command(command.clone());
+    pipeline
 }
 
 pub(super) fn scan_command(cursor: &str, pattern: &str) -> redis::Cmd {
