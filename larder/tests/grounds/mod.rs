@@ -1,9 +1,12 @@
 //! The stores that the tests run over, each empty and with a clock that can be moved.
 
-use std::sync::Arc;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use larder::store::{Memory, Store};
+use larder::store::{Memory, Redis, Store};
 use larder::{Cache, CacheBuilder, Clock};
 
 /// A store to test over.
@@ -19,7 +22,48 @@ pub(crate) struct Ground {
 
 /// Every store that the tests run over; a line for each.
 pub(crate) fn all() -> Vec<Ground> {
-    vec![memory()]
+    vec![memory(), redis()]
+}
+
+/// A Redis with a prefix of this ground's own: the server that the test command started, or one that
+/// ends with this process.
+fn redis() -> Ground {
+    static URL: LazyLock<String> =
+        LazyLock::new(|| std::env::var("LARDER_TEST_REDIS").unwrap_or_else(|_| start_redis()));
+    static GROUNDS: AtomicUsize = AtomicUsize::new(0);
+    let number = GROUNDS.fetch_add(1, Ordering::Relaxed);
+    Ground {
+        name: "redis",
+        store: Arc::new(Redis::lazy(URL.as_str()).expect("a good URL")),
+        own: format!("ground{}-{number}-", std::process::id()),
+        manual: false,
+    }
+}
+
+/// Starts a server that ends when this process does, however it ends: the shell that holds it reads
+/// a pipe of which we have the other end.
+fn start_redis() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port of the loopback");
+    let port = listener.local_addr().expect("a bound socket").port();
+    drop(listener);
+    let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
+    let script = format!(
+        "{program} --port {port} --bind 127.0.0.1 --save '' --appendonly no --dir /tmp >/dev/null & \
+         server=$!; read line; kill $server"
+    );
+    let shell = Command::new("sh")
+        .args(["-c", &script])
+        .stdin(Stdio::piped())
+        .spawn();
+    // Not waited for: its end is ours.
+    std::mem::forget(shell.expect("a shell"));
+    for _ in 0..500 {
+        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return format!("redis://127.0.0.1:{port}/0");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("`{program}` does not start; hint: install redis-server, or run `./test`, which does");
 }
 
 fn memory() -> Ground {
