@@ -7,6 +7,8 @@ mod error;
 mod event;
 mod flight;
 mod key;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod store;
 mod ttl;
 
