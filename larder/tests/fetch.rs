@@ -400,6 +400,32 @@ async fn a_load_hands_its_tags_and_life_to_the_load_around_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn clear_also_drops_what_was_made_of_a_cleared_value_under_another_prefix() {
+    for was_invalidated_before in [false, true] {
+        let memory = Memory::builder().clock(Clock::seeded(1)).build();
+        let cache = |prefix| {
+            let builder = Cache::builder(memory.clone()).prefix(prefix);
+            builder.build().unwrap()
+        };
+        let (values, pages) = (cache("values"), cache("pages"));
+        if was_invalidated_before {
+            values.invalidate(["t"]).await.unwrap();
+        }
+        let value = values.clone();
+        let load = || async move {
+            let load = || async { Ok::<_, String>(1) };
+            value.fetch("k", load).tags(["t"]).await
+        };
+        assert_eq!(pages.fetch("page", load).await.unwrap(), 1);
+
+        values.clear().await.unwrap();
+
+        let page = pages.get::<i32>("page").await.unwrap();
+        assert_eq!(page, None, "invalidated before: {was_invalidated_before}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_load_that_needs_its_own_key_does_not_hang() {
     let cache = cache();
     let inner = cache.clone();

@@ -108,11 +108,13 @@ mod spaces {
             })
         }
 
-        /// Raises the floor over every number given.
+        /// Raises the floor over every number given, and drops them: a number of its own would keep a
+        /// tag below the floor.
         pub(crate) fn raise_floor(&self, space: &str, clock: &Clock) {
             self.with(space, clock, |space| {
                 space.seq += 1;
                 space.floor = space.seq;
+                space.of.clear();
             });
         }
 
