@@ -273,19 +273,15 @@ impl Judge {
         self.blame(&mut book, || what);
     }
 
-    fn judge_value(
-        &self,
-        book: &mut Book,
-        call: usize,
-        plan: Option<&FetchPlan>,
-        value: &Value,
-    ) {
+    fn judge_value(&self, book: &mut Book, call: usize, plan: Option<&FetchPlan>, value: &Value) {
         let Call {
             key, began, tick, ..
         } = book.calls[call];
         let now = self.now();
         if value.only_for.is_some_and(|only| only != call) {
-            self.blame(book, || format!("call {call} was given another's: {value:?}"));
+            self.blame(book, || {
+                format!("call {call} was given another's: {value:?}")
+            });
         }
         // Who serves an old value in place of a load that failed or is slow looks again first.
         let own = |(_, load): &(usize, &LoadRecord)| load.call == Some(call);
@@ -340,22 +336,21 @@ impl Judge {
             return;
         };
         let fresh_until = ended + load.ttl + 4 * self.slowest;
-        let (grace, if_error) = plan.map_or_else(Default::default, |plan| (plan.grace, plan.if_error));
+        let (grace, if_error) =
+            plan.map_or_else(Default::default, |plan| (plan.grace, plan.if_error));
         if began <= fresh_until + grace {
             return;
         }
         let since = began.saturating_sub(RETRY_AFTER + 4 * self.slowest);
+        let failed = [Ended::Failed, Ended::Dropped];
         let excuse = |load: &LoadRecord| {
-            let soft_limit = plan.and_then(|plan| plan.soft_limit);
-            load.key == key
-                && load.began <= now
-                && match load.ended {
-                    Some((Ended::Failed | Ended::Dropped, ended, _)) => ended >= since,
-                    Some((_, ended, _)) => soft_limit.is_some() && ended >= began,
-                    None => soft_limit.is_some(),
-                }
+            let ended = |(how, at, _)| failed.contains(&how) && at >= since;
+            load.key == key && load.ended.is_some_and(ended)
         };
-        if began > fresh_until + if_error || !book.loads.iter().any(excuse) {
+        let soft_limit = plan.and_then(|plan| plan.soft_limit);
+        let was_slow = soft_limit.is_some_and(|limit| now >= began + limit);
+        let is_excused = was_slow || book.loads.iter().any(excuse);
+        if began > fresh_until + if_error || !is_excused {
             let what = format!("call {call} was given {value:?}, too old since {fresh_until:?}");
             self.blame(book, || what);
         }
@@ -376,7 +371,9 @@ impl Judge {
             _ => book.loads.iter().any(is_recent),
         };
         if !may {
-            self.blame(book, || format!("call {call} was told of no load's failure: {error:?}"));
+            self.blame(book, || {
+                format!("call {call} was told of no load's failure: {error:?}")
+            });
         }
     }
 

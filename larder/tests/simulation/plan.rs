@@ -215,8 +215,8 @@ impl Plan {
         let gives_up = (may_give_up && chance.u8(..8) == 0).then(|| ms(chance.u64(..600)));
         let grace = pick(chance, &[0, 0, 500, 60_000]);
         let if_error = pick(chance, &[0, 0, 500, 60_000]);
-        let soft_limit = (grace == 0 && if_error > 0 && chance.bool())
-            .then(|| ms(pick(chance, &[5, 50, 500])));
+        let soft_limit =
+            (grace == 0 && if_error > 0 && chance.bool()).then(|| ms(pick(chance, &[5, 50, 500])));
         let (wait, time_limit) = if is_calm {
             (300_000, 100_000)
         } else {

@@ -118,7 +118,8 @@ impl World {
             &Act::Invalidate(row) => spawn(Box::pin(world.invalidate(process, row))),
             &Act::Clear(prefix) => spawn(Box::pin(world.clear(process, prefix))),
             act => {
-                self.judge.say(|| format!("process {}: {act:?}", step.process));
+                self.judge
+                    .say(|| format!("process {}: {act:?}", step.process));
                 match act {
                     Act::Sweep => self.server.sweep(),
                     Act::Snapshot => self.server.take_snapshot(),
@@ -178,14 +179,21 @@ impl World {
                 };
                 self.judge.end_load(load, Ended::Good);
                 let set = ticket.set(&value).ttl(ttl).tags(self.tags(key)).await;
-                self.judge.say(|| format!("ticket for key {key} set: {set:?}"));
+                self.judge
+                    .say(|| format!("ticket for key {key} set: {set:?}"));
             }
             self.judge.end_load(load, Ended::Dropped);
         }
         self.judge.end_ticket(span);
     }
 
-    async fn set(self: Arc<Self>, process: Arc<Process>, key: usize, think: Duration, ttl: Duration) {
+    async fn set(
+        self: Arc<Self>,
+        process: Arc<Process>,
+        key: usize,
+        think: Duration,
+        ttl: Duration,
+    ) {
         let set = self.judge.begin_set();
         let keys = &self.plan.keys[key];
         let readings = self.judge.read(&keys.rows, keys.is_tagged, Some(set));
@@ -198,7 +206,11 @@ impl World {
         };
         let cache = self.cache(&process, key);
         self.judge.say(|| format!("set {set} of key {key}"));
-        let done = cache.set(name(key), &value).ttl(ttl).tags(self.tags(key)).await;
+        let done = cache
+            .set(name(key), &value)
+            .ttl(ttl)
+            .tags(self.tags(key))
+            .await;
         if done.is_ok() {
             // What was loaded before is gone; what was set stays until the next act.
             self.judge.end_set(set);
@@ -258,7 +270,8 @@ impl World {
                 let process = self.process(round % self.plan.processes);
                 let fetched = fetch(self.clone(), process, plan.clone()).await;
                 if !matches!(fetched, Some(Ok(_))) {
-                    self.judge.complain(format!("key {key} cannot be loaded: {fetched:?}"));
+                    self.judge
+                        .complain(format!("key {key} cannot be loaded: {fetched:?}"));
                 }
                 let before = std::mem::replace(&mut loads, self.judge.loads());
                 if round > 0 && loads > before {
