@@ -377,12 +377,7 @@ impl Store for Remote {
         .await
     }
 
-    async fn mark(
-        &self,
-        key: &Key,
-        seen: Option<crate::Stamp>,
-        mark: Mark,
-    ) -> Result<bool> {
+    async fn mark(&self, key: &Key, seen: Option<crate::Stamp>, mark: Mark) -> Result<bool> {
         let sent = key.clone();
         self.act(
             || format!("mark {key:?} {seen:?} {mark:?}"),

@@ -400,6 +400,75 @@ async fn a_load_hands_its_tags_and_life_to_the_load_around_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_made_of_a_value_that_is_not_kept_has_its_tags_and_its_life() {
+    for why in ["passed", "late tag", "passed before", "waited too long"] {
+        let cache = cache();
+        match why {
+            "passed before" => {
+                let pass = |loading: larder::Loading| async move {
+                    loading.pass();
+                    Ok::<_, String>(1)
+                };
+                assert_eq!(cache.fetch_with("inner", pass).await.unwrap(), 1);
+            }
+            "waited too long" => {
+                let slow = cache.clone();
+                let source = Source::default();
+                tokio::spawn(async move { slow.fetch("inner", move || source.load()).await });
+                sleep(SECOND / 10).await;
+            }
+            _ => {}
+        }
+        let inner = cache.clone();
+        let load = move || async move {
+            let load = move |loading: larder::Loading| async move {
+                if why == "late tag" {
+                    loading.tag("object:5");
+                }
+                if why != "waited too long" {
+                    loading.pass();
+                }
+                Ok::<_, String>(2)
+            };
+            let tag = (why != "late tag").then_some("object:5");
+            let policy = Policy::new().ttl(2 * SECOND).tags(tag).wait(SECOND / 10);
+            inner.fetch_with("inner", load).policy(policy).await
+        };
+        let outer = cache.fetch("outer", load).ttl(60 * SECOND).await;
+        assert_eq!(outer.unwrap(), 2, "{why}");
+        let life = cache.ttl("outer").await.unwrap();
+        assert_eq!(life, Some(larder::Ttl::For(2 * SECOND)), "{why}");
+
+        cache.invalidate(["object:5"]).await.unwrap();
+
+        assert_eq!(cache.get::<i32>("outer").await.unwrap(), None, "{why}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_made_of_two_tag_spaces_is_not_kept_however_far_around() {
+    let memory = Memory::builder().clock(Clock::seeded(1)).build();
+    let cache = |prefix| {
+        let builder = Cache::builder(memory.clone()).prefix(prefix).space(prefix);
+        builder.build().unwrap()
+    };
+    let (here, there) = (cache("here"), cache("there"));
+    let middle = here.clone();
+    let load = || async move {
+        let load = || async move {
+            let load = || async { Ok::<_, String>(1) };
+            there.fetch("inner", load).tags(["t"]).await
+        };
+        middle.fetch("middle", load).await
+    };
+
+    assert!(here.fetch("outer", load).await.is_ok());
+
+    assert_eq!(here.get::<i32>("middle").await.unwrap(), None);
+    assert_eq!(here.get::<i32>("outer").await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn clear_also_drops_what_was_made_of_a_cleared_value_under_another_prefix() {
     for was_invalidated_before in [false, true] {
         let memory = Memory::builder().clock(Clock::seeded(1)).build();

@@ -182,15 +182,9 @@ impl Cache {
             Keep::Value(kept) => Some(kept),
         };
         let Some(kept) = kept else {
-            if !self.shared.rules.keep(Rule::PassIsPrivate) {
-                flight.land(Landing::Again);
-            }
             self.pass(key, flight.mark).await;
             flight.land(Landing::NotShared);
-            return Verdict {
-                tagged: None,
-                life: gathered.life,
-            };
+            return self.not_kept(flight, policy, gathered).await;
         };
         let tagged = self
             .good_from(flight, policy, &kept.tags, gathered.tags)
@@ -239,6 +233,27 @@ impl Cache {
             flight.land(Landing::Value(Arc::new(landed)));
         }
         verdict
+    }
+
+    /// What is made of a value that is not kept depends on the same.
+    async fn not_kept(&self, flight: &Flight, policy: &Policy, gathered: Gathered) -> Verdict {
+        let ttl = policy.ttl.or(self.shared.default_ttl);
+        let deadline = ttl
+            .deadline(self.shared.clock.now())
+            .min(gathered.life.unwrap_or(Moment::NEVER));
+        let tagged = if gathered.mixed {
+            // Nobody's era: what is made of this mixes as well.
+            Some(Arc::new(Tagged {
+                era: !flight.era,
+                good_from: Vec::new(),
+            }))
+        } else {
+            self.good_from(flight, policy, &[], gathered.tags).await
+        };
+        Verdict {
+            tagged,
+            life: life(deadline),
+        }
     }
 
     /// Per tag, the number that the value is good from: the one noted before the load for its own,

@@ -91,6 +91,17 @@ impl Scope {
         });
     }
 
+    /// Adds tags of the load itself, which are good from when it began.
+    pub(crate) fn absorb_own(tags: Vec<Tag>) {
+        let _ = CURRENT.try_with(|scope| {
+            let mut gathered = scope.gathered();
+            for tag in tags {
+                let known = gathered.tags.entry(tag).or_insert(scope.seq);
+                *known = scope.seq.min(*known);
+            }
+        });
+    }
+
     /// What was read in this scope so far.
     pub(crate) fn take(&self) -> Gathered {
         std::mem::take(&mut self.gathered())
