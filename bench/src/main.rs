@@ -1,2 +1,32 @@
-//! Nothing yet.
-fn main() {}
+//! Larder side by side with its peers: every figure is a ratio, the median of nine interleaved pairs
+//! of one run.
+//!
+//! `cargo run --release -p bench` prints all; a word (`store`, `cache`, `page`) picks one. The page
+//! bench needs `wrk`.
+
+mod page;
+mod pairs;
+mod values;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let only = std::env::args().nth(1);
+    let picked = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    println!("{:<58} {:>9} {:>9}  ratio", "", "Larder", "peer");
+    if picked("store") {
+        values::store_against_quick_cache(1);
+        values::store_against_quick_cache(2);
+    }
+    if picked("cache") {
+        values::cache_against_moka(1);
+        values::cache_against_moka(2);
+    }
+    if picked("page")
+        && let Err(error) = page::hit_against_bare_handler()
+    {
+        eprintln!("bench: {error}");
+        return ExitCode::from(2);
+    }
+    ExitCode::SUCCESS
+}

@@ -147,7 +147,7 @@ impl fmt::Debug for Flight {
         f.debug_struct("Flight")
             .field("mark", &self.mark)
             .field("seq", &self.seq)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,12 +1,91 @@
-//! Larder.
+//! The caching framework for web apps: values and whole pages, over memory and Redis, that never
+//! serve what was invalidated and never give one user's page to another.
+//!
+//! # Three hello worlds
+//!
+//! *A value.* One load however many ask at once; no old value after `delete` or `invalidate`.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use larder::{Cache, store::Memory};
+//!
+//! let cache = Cache::new(Memory::new());
+//! let load = || async { Ok::<_, std::io::Error>("slow".to_owned()) };
+//! let report: String = cache.fetch("report", load).tags(["sales"]).await?;
+//! cache.invalidate(["sales"]).await?;
+//! # assert_eq!(report, "slow");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! *A site.* Every page that is for everybody is kept; see [`page`].
+//!
+//! ```
+//! # #[cfg(feature = "page")] {
+//! use axum::{Router, routing::get};
+//! use larder::{Cache, page::CacheLayer, store::Memory};
+//!
+//! let cache = Cache::new(Memory::new());
+//! let app: Router = Router::new()
+//!     .route("/", get(|| async { "slow" }))
+//!     .layer(CacheLayer::new(cache));
+//! # }
+//! ```
+//!
+//! *One view*, for five minutes.
+//!
+//! ```
+//! # #[cfg(feature = "page")] {
+//! use std::time::Duration;
+//! use axum::{Router, routing::get};
+//! use larder::{Cache, page::cache_page, store::Memory};
+//!
+//! let cache = Cache::new(Memory::new());
+//! let view = get(|| async { "slow" }).layer(cache_page(&cache, Duration::from_mins(5)));
+//! let app: Router = Router::new().route("/slow", view);
+//! # }
+//! ```
+//!
+//! # Stores
+//!
+//! | store | kept | shared by processes |
+//! | --- | --- | --- |
+//! | [`store::Memory`] | in this process, bounded by bytes and entries | no |
+//! | `store::Redis` | on a Redis or Valkey server | yes |
+//! | [`store::Null`] | nowhere | – |
+//! | your own | [`store::Store`] is the contract, `conformance` its test suite | as you like |
+//!
+//! # Features
+//!
+//! | feature | gives | default |
+//! | --- | --- | --- |
+//! | `memory` | [`store::Memory`] | yes |
+//! | `redis` | `store::Redis` | no |
+//! | `page` | [`page`]: layers for tower and axum | yes |
+//! | `axum` | pages of nested axum routers are told apart by the URL that the client asked for | yes |
+//! | `conformance` | the contract of a store, as tests to run over your own | no |
+//! | `simulation` | a store with faults on a seeded clock, to test the engine | no |
+//!
+//! # What is promised
+//!
+//! A value whose load began before an invalidation of its key, or of one of its tags, was
+//! acknowledged is not served from the cache afterwards, in any process that shares the store. That
+//! holds for [`Cache::fetch`], [`Cache::get_or_set`], [`Cache::ticket`] and pages. A plain
+//! [`Cache::set`] replaces what is there and promises nothing about when its value was read.
+
 mod cache;
 mod clock;
 mod codec;
+#[cfg(feature = "page")]
+pub mod django_keys;
 mod entry;
 mod error;
 mod event;
 mod flight;
 mod key;
+#[cfg(feature = "page")]
+pub mod page;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod store;
@@ -15,13 +94,13 @@ mod ttl;
 #[cfg(feature = "simulation")]
 pub use cache::Rule;
 pub use cache::{
-    Add, Cache, CacheBuilder, Counts, Fetch, FetchError, FetchHere, Loading, Policy, Set, SetMany,
-    SetTicket, Ticket,
+    Add, Cache, CacheBuilder, Counts, Fetch, FetchError, FetchHere, FetchMany, Loading, Policy,
+    Set, SetMany, SetTicket, Ticket,
 };
 pub use clock::{Clock, Moment};
 pub use codec::Codec;
 pub use entry::{Entry, FORMAT, HEADER, Head, MAX_DECODED, Mark, Stamp, State, Tag, Tagged, Value};
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Bypass, Listener, Miss, Outcome, Stale};
+pub use event::{Bypass, Listener, Miss, Outcome, Reason, Stale};
 pub use key::{Key, MAX_NAME, Version};
 pub use ttl::Ttl;

@@ -1,9 +1,12 @@
 //! The engine: one load, no old value afterwards, nobody hangs.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where it panics")]
+
+use std::collections::HashMap;
 use std::future::IntoFuture as _;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use larder::store::{Memory, Store as _};
@@ -560,4 +563,120 @@ async fn many_callers_on_many_threads_make_one_load() {
         }
         assert_eq!(loads.load(Ordering::SeqCst), 1);
     }
+}
+
+/// Loads all that is missing; each call takes a second and is remembered.
+#[derive(Clone, Default)]
+struct Table(Arc<Mutex<Vec<Vec<String>>>>);
+
+impl Table {
+    fn load(&self) -> impl Fn(Vec<String>) -> BoxedRows + Send + Sync + 'static + use<> {
+        let calls = self.0.clone();
+        move |missing| {
+            calls.lock().unwrap().push(missing.clone());
+            Box::pin(async move {
+                sleep(SECOND).await;
+                let rows = missing.into_iter().filter(|key| key != "nobody");
+                Ok(rows
+                    .map(|key| (key.clone(), format!("row {key}")))
+                    .collect())
+            })
+        }
+    }
+
+    fn calls(&self) -> Vec<Vec<String>> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+type BoxedRows =
+    std::pin::Pin<Box<dyn Future<Output = io::Result<HashMap<String, String>>> + Send>>;
+
+#[tokio::test(start_paused = true)]
+async fn all_that_is_missing_is_loaded_at_once() {
+    let (cache, table) = (cache(), Table::default());
+    cache.set("a", "row a, kept").await.unwrap();
+
+    let rows = cache
+        .fetch_many(["b", "a", "c", "b", "nobody"], table.load())
+        .await
+        .unwrap();
+    let again = cache
+        .fetch_many(["a", "b", "c"], table.load())
+        .await
+        .unwrap();
+
+    assert_eq!(rows.len(), 3);
+    assert_eq!(
+        (&*rows["a"], &*rows["b"], &*rows["c"]),
+        ("row a, kept", "row b", "row c")
+    );
+    assert_eq!(rows, again);
+    assert_eq!(table.calls(), [["b", "c", "nobody"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_who_want_many_share_what_both_want() {
+    let (cache, table) = (cache(), Table::default());
+    let ask = |keys: &'static [&'static str]| {
+        let (cache, load) = (cache.clone(), table.load());
+        tokio::spawn(async move { cache.fetch_many(keys.iter().copied(), load).await.unwrap() })
+    };
+
+    let first = ask(&["a", "b"]);
+    sleep(SECOND / 2).await;
+    let second = ask(&["b", "c"]);
+
+    assert_eq!(
+        (first.await.unwrap().len(), second.await.unwrap().len()),
+        (2, 2)
+    );
+    assert_eq!(table.calls(), [["a", "b"].to_vec(), ["c"].to_vec()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_loaded_those_deleted_or_invalidated_meanwhile_are_not_kept() {
+    let (cache, table) = (cache(), Table::default());
+    let loading = {
+        let (cache, load) = (cache.clone(), table.load());
+        tokio::spawn(async move {
+            cache
+                .fetch_many(["a", "b"], load)
+                .tags(["t"])
+                .await
+                .unwrap()
+        })
+    };
+    sleep(SECOND / 2).await;
+    cache.delete("a").await.unwrap();
+
+    assert_eq!(loading.await.unwrap().len(), 2);
+    let kept: HashMap<String, String> = cache.get_many(["a", "b"]).await.unwrap();
+    assert_eq!(kept.keys().collect::<Vec<_>>(), ["b"]);
+    cache.invalidate(["t"]).await.unwrap();
+    assert!(
+        cache
+            .get_many::<String, _>(["a", "b"])
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_many_cannot_be_loaded_all_who_wait_are_told() {
+    let cache = cache();
+    let load = |_: Vec<String>| async {
+        sleep(SECOND).await;
+        Err::<HashMap<String, String>, _>("down")
+    };
+
+    let single = cache.fetch("a", || async { Ok::<String, &str>("never run".into()) });
+    let (many, single) = tokio::join!(cache.fetch_many(["a", "b"], load).into_future(), async {
+        sleep(SECOND / 2).await;
+        single.await
+    });
+
+    assert!(matches!(many, Err(FetchError::Load(_))), "{many:?}");
+    assert!(matches!(single, Err(FetchError::Load(_))), "{single:?}");
 }

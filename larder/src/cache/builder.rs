@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::counts::Counters;
+use super::lead::Failures;
+use super::look::Hints;
 use super::rules::Rules;
 use super::{Cache, KeyFunction, Shared};
 use crate::event::Listener;
@@ -123,10 +126,10 @@ impl CacheBuilder {
             key_function: self.key_function,
             default_ttl: self.ttl,
             codec: self.codec,
-            hints: Default::default(),
+            hints: Hints::default(),
             flights: Arc::default(),
-            failures: Default::default(),
-            counters: Default::default(),
+            failures: Failures::default(),
+            counters: Counters::default(),
             listener: self.listener,
             rules: self.rules,
         };

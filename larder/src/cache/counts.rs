@@ -62,7 +62,7 @@ impl Counters {
             Outcome::Stale(_) => &self.stale,
             Outcome::Miss(_) => &self.misses,
             Outcome::Joined(_) => &self.joined,
-            Outcome::Bypass(_) => &self.bypasses,
+            Outcome::Bypass(_) | Outcome::Refused(_) => &self.bypasses,
         });
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use super::Cache;
 use super::lead::{Load, Told};
@@ -41,12 +42,12 @@ impl std::fmt::Debug for Landed {
 
 /// What a fetch came to.
 pub(crate) enum Fetched<L: Load> {
-    /// A value from the store, or of another's load.
-    Served(Served),
+    /// A value from the store, or of another's load; and the load, unless it runs behind it.
+    Served(Served, Option<L>),
     /// What the caller's own load gave, kept or not.
     Loaded(L::Out, Miss),
-    /// The load failed.
-    Failed(Failure, Miss),
+    /// The caller's load failed, or another's did and the caller's did not run.
+    Failed(Failure, Miss, Option<L>),
     /// The load is to run beside the cache; nothing of it may be kept or shared.
     Alone(L, Bypass),
     /// The store failed before the load ran.
@@ -111,14 +112,20 @@ impl Cache {
         loop {
             let departure = match self.step(&mut approach, accept).await {
                 Err(error) => return Fetched::StoreFailed(error, load),
-                Ok(Step::Serve(served)) => return self.served(served),
-                Ok(Step::Fail(failure, miss)) => return Fetched::Failed(failure, miss),
+                Ok(Step::Serve(served)) => return self.served(served, Some(load)),
+                Ok(Step::Fail(failure, miss)) => {
+                    return Fetched::Failed(failure, miss, Some(load));
+                }
                 Ok(Step::Alone(why)) => return Fetched::Alone(load, why),
                 Ok(Step::Refresh(served, departure)) => {
-                    if let Some(departure) = departure {
-                        drop(self.depart(departure, load));
-                    }
-                    return self.served(served);
+                    let unused = match departure {
+                        None => Some(load),
+                        Some(departure) => {
+                            drop(self.depart(departure, load));
+                            None
+                        }
+                    };
+                    return self.served(served, unused);
                 }
                 Ok(Step::Lead(departure)) => departure,
             };
@@ -134,7 +141,7 @@ impl Cache {
                             .spare(key, policy, accept, spare.as_ref(), Stale::LoadSlow)
                             .await
                         {
-                            Some(served) => return self.served(served),
+                            Some(served) => return self.served(served, None),
                             None => told.await,
                         },
                     }
@@ -144,7 +151,7 @@ impl Cache {
                 Ok(Told::NotPlaced(unused)) => load = unused,
                 Ok(told) => return self.told(told, key, policy, accept, spare, miss).await,
                 // The task died outside of the load: the runtime is shutting down.
-                Err(_) => return Fetched::Failed(Failure::Panicked, miss),
+                Err(_) => return Fetched::Failed(Failure::Panicked, miss, None),
             }
         }
     }
@@ -161,8 +168,12 @@ impl Cache {
         loop {
             let departure = match self.step(&mut approach, accept).await {
                 Err(error) => return Fetched::StoreFailed(error, load),
-                Ok(Step::Serve(served) | Step::Refresh(served, _)) => return self.served(served),
-                Ok(Step::Fail(failure, miss)) => return Fetched::Failed(failure, miss),
+                Ok(Step::Serve(served) | Step::Refresh(served, _)) => {
+                    return self.served(served, Some(load));
+                }
+                Ok(Step::Fail(failure, miss)) => {
+                    return Fetched::Failed(failure, miss, Some(load));
+                }
                 Ok(Step::Alone(why)) => return Fetched::Alone(load, why),
                 Ok(Step::Lead(departure)) => departure,
             };
@@ -191,20 +202,21 @@ impl Cache {
         L: Load + 'static,
         L::Out: 'static,
     {
-        use tracing::Instrument as _;
-
         let (tell, told) = oneshot::channel();
         let cache = self.clone();
-        let work = async move {
+        self.spawn_in_scope(async move {
             let _ = tell.send(cache.lead(departure, load).await);
-        };
+        });
+        told
+    }
+
+    /// Spawns `work` in the caller's span and scope, which a spawned task has not by itself.
+    pub(super) fn spawn_in_scope(&self, work: impl Future<Output = ()> + Send + 'static) {
         let work = work.instrument(tracing::Span::current());
-        // A spawned task has no scope of its own: it is given the caller's.
         match Scope::current() {
             Some(scope) => drop(self.shared.clock.spawn(scope.around(work))),
             None => drop(self.shared.clock.spawn(work)),
         }
-        told
     }
 
     /// What the caller gets of its own load.
@@ -225,8 +237,8 @@ impl Cache {
             Told::Failed(failure) => {
                 let stale = Stale::LoadFailed;
                 match self.spare(key, policy, accept, spare.as_ref(), stale).await {
-                    Some(served) => self.served(served),
-                    None => Fetched::Failed(failure, miss),
+                    Some(served) => self.served(served, None),
+                    None => Fetched::Failed(failure, miss, None),
                 }
             }
             Told::StoreFailed(error, load) => Fetched::StoreFailed(error, load),
@@ -235,13 +247,13 @@ impl Cache {
     }
 
     /// Hands a served value on to the scope that asked for it.
-    fn served<L: Load>(&self, served: Served) -> Fetched<L> {
+    fn served<L: Load>(&self, served: Served, unused: Option<L>) -> Fetched<L> {
         let life = match served.outcome {
             Outcome::Stale(_) => Some(self.shared.clock.now().plus(STALE_LIFE)),
             _ => life(served.entry.fresh_until),
         };
         self.absorb(served.entry.tags.as_deref(), life);
-        Fetched::Served(served)
+        Fetched::Served(served, unused)
     }
 
     /// Looks at the slot until there is something to do.

@@ -65,9 +65,9 @@ pub(crate) enum Told<L: Load> {
 }
 
 /// What is known of a load's value at its end.
-struct Verdict {
-    tagged: Option<Arc<Tagged>>,
-    life: Option<Moment>,
+pub(super) struct Verdict {
+    pub(super) tagged: Option<Arc<Tagged>>,
+    pub(super) life: Option<Moment>,
 }
 
 impl Cache {
@@ -103,7 +103,12 @@ impl Cache {
         self.load_under_lease(&pilot, &policy, load).await
     }
 
-    async fn place(&self, flight: &Flight, key: &Key, seen: Option<Stamp>) -> crate::Result<bool> {
+    pub(super) async fn place(
+        &self,
+        flight: &Flight,
+        key: &Key,
+        seen: Option<Stamp>,
+    ) -> crate::Result<bool> {
         let until = self.shared.clock.now().plus(LEASE);
         let mark = Mark {
             stamp: flight.mark,
@@ -161,7 +166,7 @@ impl Cache {
     }
 
     /// Writes what was loaded, or ends the lease without; then tells the waiters.
-    async fn settle(
+    pub(super) async fn settle(
         &self,
         pilot: &Pilot,
         policy: &Policy,
@@ -319,7 +324,7 @@ impl Cache {
         }
     }
 
-    async fn fail(&self, pilot: &Pilot, policy: &Policy, failure: &Failure) {
+    pub(super) async fn fail(&self, pilot: &Pilot, policy: &Policy, failure: &Failure) {
         let (flight, key) = (pilot.flight(), pilot.key());
         count(&self.shared.counters.failed_loads);
         let span = policy.retry_after;
@@ -498,7 +503,7 @@ impl std::fmt::Debug for Failures {
 }
 
 /// Runs `work`; `None` if it panicked.
-async fn caught<F: Future>(work: F) -> Option<F::Output> {
+pub(crate) async fn caught<F: Future>(work: F) -> Option<F::Output> {
     let mut work = pin!(work);
     std::future::poll_fn(|context| {
         let poll = AssertUnwindSafe(|| work.as_mut().poll(context));

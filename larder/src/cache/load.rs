@@ -235,6 +235,7 @@ macro_rules! policy {
         }
     };
 }
+pub(super) use policy;
 
 /// A [`fetch`](Cache::fetch) to be awaited.
 #[must_use = "nothing is read until it is awaited"]
@@ -385,7 +386,7 @@ impl Cache {
         E: Send + Sync + 'static,
     {
         match fetched {
-            Fetched::Served(served) => {
+            Fetched::Served(served, _) => {
                 self.hear(key, || served.outcome);
                 Ok(decoded
                     .take()
@@ -395,7 +396,7 @@ impl Cache {
                 self.hear(key, || Outcome::Miss(miss));
                 Ok(value)
             }
-            Fetched::Failed(failure, miss) => {
+            Fetched::Failed(failure, miss, _) => {
                 self.hear(key, || Outcome::Miss(miss));
                 Err(failure.into())
             }

@@ -205,6 +205,34 @@ impl Cache {
         Ok(heads.into_iter().map(|head| head.filter(keep)).collect())
     }
 
+    /// Reads two slots, if that can be told without waiting and neither has tags.
+    #[cfg(feature = "page")]
+    pub(crate) fn look_at_pair_now(&self, first: &Key, second: &Key) -> Option<[Look; 2]> {
+        let look = |key| {
+            let entry = self.shared.store.get_now(key)?;
+            let plain = entry.as_ref().is_none_or(|entry| entry.tags.is_none());
+            plain.then_some(Look {
+                entry,
+                era: 0,
+                seq: 0,
+                moved: None,
+            })
+        };
+        Some([look(first)?, look(second)?])
+    }
+
+    /// Reads two slots in one round trip.
+    #[cfg(feature = "page")]
+    pub(crate) async fn look_at_pair(&self, first: &Key, second: &Key) -> Result<[Look; 2]> {
+        if let Some(looks) = self.look_at_pair_now(first, second) {
+            return Ok(looks);
+        }
+        let looks = self.look_at_many(&[first.clone(), second.clone()]).await?;
+        Ok(looks
+            .try_into()
+            .expect("a store answers for each key that it is asked for"))
+    }
+
     /// Reads many slots in one round trip, or two where tags are new here.
     pub(super) async fn look_at_many(&self, keys: &[Key]) -> Result<Vec<Look>> {
         let shared = &self.shared;

@@ -22,6 +22,7 @@ mod fetch;
 mod lead;
 mod load;
 mod look;
+mod many;
 mod policy;
 mod rules;
 mod scope;
@@ -41,6 +42,7 @@ use self::counts::Counters;
 pub use self::counts::Counts;
 use self::counts::count;
 pub use self::load::{Fetch, FetchError, FetchHere, Loading};
+pub use self::many::FetchMany;
 pub use self::policy::Policy;
 #[cfg(feature = "simulation")]
 pub use self::rules::Rule;
@@ -48,6 +50,12 @@ use self::rules::Rules;
 use self::scope::Scope;
 pub use self::ticket::{SetTicket, Ticket};
 pub use self::write::{Add, Set, SetMany};
+#[cfg(feature = "page")]
+pub(crate) use self::{
+    fetch::{Fetched, Served},
+    lead::{Keep, Kept, Load, caught},
+    look::Look,
+};
 use crate::entry::{Entry, Tag, Tagged, Value};
 use crate::event::{Listener, Outcome};
 use crate::flight::Flights;
@@ -238,7 +246,7 @@ impl Cache {
         let look = self.look_for_value(&key).await?;
         Ok(self.read(&key, &look, |entry| {
             let kept = entry.decoded.as_ref();
-            if let Some(value) = kept.and_then(|decoded| decoded.get()) {
+            if let Some(value) = kept.and_then(crate::entry::Decoded::get) {
                 return Some(value);
             }
             let value = Arc::new(self.decode(entry)?);

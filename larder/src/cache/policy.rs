@@ -78,6 +78,13 @@ impl Policy {
         self
     }
 
+    /// Lets a load take as long as it takes; who makes pages has a limit of its own.
+    #[cfg(feature = "page")]
+    pub(crate) fn without_time_limit(mut self) -> Self {
+        self.time_limit = None;
+        self
+    }
+
     /// How long to wait for another's load of the same key before loading beside the cache.
     /// Default: 10 s.
     pub fn wait(mut self, wait: Duration) -> Self {

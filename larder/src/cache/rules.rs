@@ -7,7 +7,10 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(
     not(feature = "simulation"),
-    expect(dead_code, reason = "named only to be broken")
+    expect(
+        unreachable_pub,
+        reason = "public in a simulation, where it can be broken"
+    )
 )]
 #[non_exhaustive]
 pub enum Rule {

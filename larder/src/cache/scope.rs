@@ -18,7 +18,7 @@ tokio::task_local! {
 /// The surroundings of one load.
 #[derive(Debug)]
 pub(crate) struct Scope {
-    parent: Option<Arc<Scope>>,
+    parent: Option<Arc<Self>>,
     /// Which cache and which key is being loaded, to notice a load that needs itself.
     cache: usize,
     key: Key,
@@ -65,14 +65,9 @@ impl Scope {
 
     /// Whether the caller is inside a load of `key`.
     pub(crate) fn is_loading(cache: usize, key: &Key) -> bool {
-        let mut scope = Self::current();
-        while let Some(this) = scope {
-            if this.cache == cache && this.key == *key {
-                return true;
-            }
-            scope = this.parent.clone();
-        }
-        false
+        let scope = Self::current();
+        let mut chain = std::iter::successors(scope.as_ref(), |scope| scope.parent.as_ref());
+        chain.any(|scope| scope.cache == cache && scope.key == *key)
     }
 
     /// Adds what was read to the caller's scope, if there is one.

@@ -519,7 +519,7 @@ mod tests {
     async fn a_lease_outlives_a_flood_of_values() {
         let memory = Memory::builder().max_bytes(1 << 16).build();
         let key = Key::new(":1:leased");
-        let until = memory.clock().now().plus(Duration::from_secs(60));
+        let until = memory.clock().now().plus(Duration::from_mins(1));
         let mark = Mark {
             stamp: Stamp::from_number(7),
             state: crate::State::Loading,

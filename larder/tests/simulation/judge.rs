@@ -14,30 +14,30 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// A cached value: where it comes from, and what was read to make it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Value {
+pub(crate) struct Value {
     /// The load that made it; none if it was set by hand.
-    pub load: Option<usize>,
+    pub(crate) load: Option<usize>,
     /// The only call that may have it.
-    pub only_for: Option<usize>,
-    pub readings: Vec<Reading>,
+    pub(crate) only_for: Option<usize>,
+    pub(crate) readings: Vec<Reading>,
 }
 
 /// A row as it was read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Reading {
-    pub row: usize,
-    pub version: u64,
+pub(crate) struct Reading {
+    pub(crate) row: usize,
+    pub(crate) version: u64,
     /// Read for the key itself, not for the inner one.
-    pub is_direct: bool,
+    pub(crate) is_direct: bool,
     /// Whether the tag of the row came with it.
-    pub is_tagged: bool,
+    pub(crate) is_tagged: bool,
     /// The set by hand that wrote it.
-    pub set: Option<usize>,
+    pub(crate) set: Option<usize>,
 }
 
 /// On what an invalidation acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum On {
+pub(crate) enum On {
     Key(usize),
     Tag,
 }
@@ -54,7 +54,7 @@ struct Acknowledged {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     Good,
     Failed,
     Passed,
@@ -81,7 +81,7 @@ struct Call {
 }
 
 #[derive(Debug)]
-pub struct Judge {
+pub(crate) struct Judge {
     began: Instant,
     trace: bool,
     /// The longest an act of the store takes.
@@ -104,10 +104,10 @@ struct Book {
 }
 
 /// What a fetch came to.
-pub type Fetched = Result<Value, FetchError<usize>>;
+pub(crate) type Fetched = Result<Value, FetchError<usize>>;
 
 impl Judge {
-    pub fn new(plan: &Plan, trace: bool) -> Self {
+    pub(crate) fn new(plan: &Plan, trace: bool) -> Self {
         let book = Book {
             versions: vec![0; plan.rows],
             ..Book::default()
@@ -126,11 +126,11 @@ impl Judge {
         book
     }
 
-    pub fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         self.began.elapsed()
     }
 
-    pub fn say(&self, what: impl FnOnce() -> String) {
+    pub(crate) fn say(&self, what: impl FnOnce() -> String) {
         if self.trace {
             eprintln!("{:>9.3} {}", self.now().as_secs_f64(), what());
         }
@@ -143,7 +143,7 @@ impl Judge {
     }
 
     /// The rows in their present versions.
-    pub fn read(&self, rows: &[usize], is_tagged: bool, set: Option<usize>) -> Vec<Reading> {
+    pub(crate) fn read(&self, rows: &[usize], is_tagged: bool, set: Option<usize>) -> Vec<Reading> {
         let book = self.book();
         let reading = |&row: &usize| Reading {
             row,
@@ -156,7 +156,7 @@ impl Judge {
     }
 
     /// Writes rows; who invalidates afterwards says so with [`Self::acknowledge`].
-    pub fn write(&self, rows: &[usize]) {
+    pub(crate) fn write(&self, rows: &[usize]) {
         let mut book = self.book();
         for row in rows {
             book.versions[*row] += 1;
@@ -165,12 +165,12 @@ impl Judge {
     }
 
     /// What an invalidation that begins now promises, once it is acknowledged.
-    pub fn begin(&self) -> (u64, Vec<u64>) {
+    pub(crate) fn begin(&self) -> (u64, Vec<u64>) {
         let book = self.book();
         (book.tick, book.versions.clone())
     }
 
-    pub fn acknowledge(&self, (began, versions): (u64, Vec<u64>), on: On, rows: &[usize]) {
+    pub(crate) fn acknowledge(&self, (began, versions): (u64, Vec<u64>), on: On, rows: &[usize]) {
         let mut book = self.book();
         let (tick, at) = (book.tick, self.now());
         for &row in rows {
@@ -187,28 +187,28 @@ impl Judge {
         self.say(|| format!("acknowledged: {on:?} of {rows:?} from {versions:?} on"));
     }
 
-    pub fn begin_set(&self) -> usize {
+    pub(crate) fn begin_set(&self) -> usize {
         let mut book = self.book();
         book.sets.push(None);
         book.sets.len() - 1
     }
 
-    pub fn end_set(&self, set: usize) {
+    pub(crate) fn end_set(&self, set: usize) {
         let mut book = self.book();
         book.sets[set] = Some(book.tick);
     }
 
-    pub fn begin_ticket(&self, key: usize) -> usize {
+    pub(crate) fn begin_ticket(&self, key: usize) -> usize {
         let mut book = self.book();
         book.tickets.push((key, self.now(), None));
         book.tickets.len() - 1
     }
 
-    pub fn end_ticket(&self, ticket: usize) {
+    pub(crate) fn end_ticket(&self, ticket: usize) {
         self.book().tickets[ticket].2 = Some(self.now());
     }
 
-    pub fn begin_load(&self, key: usize, call: Option<usize>, ttl: Duration) -> usize {
+    pub(crate) fn begin_load(&self, key: usize, call: Option<usize>, ttl: Duration) -> usize {
         let mut book = self.book();
         book.loads.push(LoadRecord {
             key,
@@ -223,7 +223,7 @@ impl Judge {
     }
 
     /// Only the first word counts.
-    pub fn end_load(&self, load: usize, how: Ended) {
+    pub(crate) fn end_load(&self, load: usize, how: Ended) {
         let mut book = self.book();
         let end = (how, self.now(), book.tick);
         if book.loads[load].ended.is_none() {
@@ -232,11 +232,11 @@ impl Judge {
         }
     }
 
-    pub fn loads(&self) -> usize {
+    pub(crate) fn loads(&self) -> usize {
         self.book().loads.len()
     }
 
-    pub fn begin_call(&self, key: usize, what: &str) -> usize {
+    pub(crate) fn begin_call(&self, key: usize, what: &str) -> usize {
         let mut book = self.book();
         let tick = book.tick;
         book.calls.push(Call {
@@ -251,7 +251,12 @@ impl Judge {
     }
 
     /// Judges what a get or a fetch returned.
-    pub fn end_call(&self, call: usize, plan: Option<&FetchPlan>, fetched: Option<&Fetched>) {
+    pub(crate) fn end_call(
+        &self,
+        call: usize,
+        plan: Option<&FetchPlan>,
+        fetched: Option<&Fetched>,
+    ) {
         self.say(|| format!("call {call} returns {fetched:?}"));
         let mut book = self.book();
         book.calls[call].ended = Some(self.now());
@@ -262,13 +267,13 @@ impl Judge {
         }
     }
 
-    pub fn hung(&self, call: usize) {
+    pub(crate) fn hung(&self, call: usize) {
         let mut book = self.book();
         let began = book.calls[call].began;
         self.blame(&mut book, || format!("call {call} hangs since {began:?}"));
     }
 
-    pub fn complain(&self, what: String) {
+    pub(crate) fn complain(&self, what: String) {
         let mut book = self.book();
         self.blame(&mut book, || what);
     }
@@ -378,7 +383,7 @@ impl Judge {
     }
 
     /// What can be judged only when all is over.
-    pub fn verdict(&self, plan: &Plan) -> Option<String> {
+    pub(crate) fn verdict(&self, plan: &Plan) -> Option<String> {
         let mut book = self.book();
         if plan.kind == Kind::Calm {
             self.judge_loads(&mut book, plan);

@@ -8,7 +8,7 @@ use larder::simulation::Faults;
 
 /// What a course may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Nobody writes, nothing is lost: one load per key and freshness period.
     Calm,
     /// Writers, tickets, callers that go away; the server is sound.
@@ -19,40 +19,40 @@ pub enum Kind {
 
 /// A course.
 #[derive(Debug)]
-pub struct Plan {
-    pub kind: Kind,
-    pub faults: Faults,
-    pub processes: usize,
-    pub rows: usize,
-    pub keys: Vec<KeyPlan>,
-    pub steps: Vec<Step>,
+pub(crate) struct Plan {
+    pub(crate) kind: Kind,
+    pub(crate) faults: Faults,
+    pub(crate) processes: usize,
+    pub(crate) rows: usize,
+    pub(crate) keys: Vec<KeyPlan>,
+    pub(crate) steps: Vec<Step>,
 }
 
 /// What the value of a key is made of.
 #[derive(Debug)]
-pub struct KeyPlan {
+pub(crate) struct KeyPlan {
     /// The rows that it is made of, besides those of the inner key.
-    pub rows: Vec<usize>,
+    pub(crate) rows: Vec<usize>,
     /// Whether it carries the tags of these rows.
-    pub is_tagged: bool,
+    pub(crate) is_tagged: bool,
     /// Whether they are known only after the load.
-    pub late_tags: bool,
+    pub(crate) late_tags: bool,
     /// A key whose value is part of this one's.
-    pub inner: Option<usize>,
+    pub(crate) inner: Option<usize>,
     /// Which of the two prefixes it is under.
-    pub prefix: usize,
+    pub(crate) prefix: usize,
 }
 
 /// Something that begins at a moment of the course.
 #[derive(Debug)]
-pub struct Step {
-    pub at: Duration,
-    pub process: usize,
-    pub act: Act,
+pub(crate) struct Step {
+    pub(crate) at: Duration,
+    pub(crate) process: usize,
+    pub(crate) act: Act,
 }
 
 #[derive(Debug)]
-pub enum Act {
+pub(crate) enum Act {
     Fetch(Arc<FetchPlan>),
     Get(usize),
     /// Take a ticket, read, think, set.
@@ -83,7 +83,7 @@ pub enum Act {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     Good,
     Fails,
     Panics,
@@ -93,24 +93,24 @@ pub enum End {
 
 /// How a key is fetched.
 #[derive(Debug)]
-pub struct FetchPlan {
-    pub key: usize,
-    pub ttl: Duration,
-    pub grace: Duration,
-    pub if_error: Duration,
-    pub soft_limit: Option<Duration>,
-    pub wait: Duration,
-    pub time_limit: Duration,
+pub(crate) struct FetchPlan {
+    pub(crate) key: usize,
+    pub(crate) ttl: Duration,
+    pub(crate) grace: Duration,
+    pub(crate) if_error: Duration,
+    pub(crate) soft_limit: Option<Duration>,
+    pub(crate) wait: Duration,
+    pub(crate) time_limit: Duration,
     /// By `fetch_here`.
-    pub is_here: bool,
+    pub(crate) is_here: bool,
     /// When the caller goes away.
-    pub gives_up: Option<Duration>,
+    pub(crate) gives_up: Option<Duration>,
     /// Before the rows are read, and after.
-    pub before: Duration,
-    pub after: Duration,
-    pub end: End,
-    pub inner: Option<Arc<FetchPlan>>,
-    pub inner_first: bool,
+    pub(crate) before: Duration,
+    pub(crate) after: Duration,
+    pub(crate) end: End,
+    pub(crate) inner: Option<Arc<Self>>,
+    pub(crate) inner_first: bool,
 }
 
 const fn ms(ms: u64) -> Duration {
@@ -118,7 +118,7 @@ const fn ms(ms: u64) -> Duration {
 }
 
 impl Plan {
-    pub fn draw(seed: u64) -> Self {
+    pub(crate) fn draw(seed: u64) -> Self {
         let mut chance = Rng::with_seed(seed);
         let kind = match chance.u8(..100) {
             ..22 => Kind::Calm,
@@ -203,7 +203,6 @@ impl Plan {
     fn fetch(&self, chance: &mut Rng, key: usize) -> FetchPlan {
         let is_calm = self.kind == Kind::Calm;
         let end = match chance.u8(..100) {
-            ..70 => End::Good,
             70..82 => End::Fails,
             82..87 => End::Panics,
             87..97 if !is_calm => End::Passes,
@@ -254,7 +253,7 @@ impl Plan {
     }
 
     /// A fetch at the end of the course, when all is well.
-    pub fn last_fetch(&self, key: usize) -> FetchPlan {
+    pub(crate) fn last_fetch(&self, key: usize) -> FetchPlan {
         FetchPlan {
             key,
             ttl: ms(600_000),

@@ -1,7 +1,7 @@
 //! Runs a course: processes, each with its caches, over one server.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use larder::simulation::{Faults, Remote, Server};
@@ -30,7 +30,7 @@ struct World {
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Runs the course of `seed`; returns the promise that it broke, if it broke one.
-pub fn run(seed: u64, broken: Option<Rule>, trace: bool) -> Option<String> {
+pub(crate) fn run(seed: u64, broken: Option<Rule>, trace: bool) -> Option<String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -87,7 +87,13 @@ impl Process {
 
 impl World {
     fn process(&self, number: usize) -> Arc<Process> {
-        self.processes.lock().unwrap()[number].clone()
+        self.processes()[number].clone()
+    }
+
+    fn processes(&self) -> MutexGuard<'_, Vec<Arc<Process>>> {
+        self.processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn begin(self: &Arc<Self>, step: &Step) -> Option<tokio::task::JoinHandle<()>> {
@@ -128,7 +134,7 @@ impl World {
                     _ => {
                         process.remote.crash();
                         let next = Process::start(&self.server, self.broken);
-                        self.processes.lock().unwrap()[step.process] = next;
+                        self.processes()[step.process] = next;
                     }
                 }
                 None

@@ -1,8 +1,11 @@
 //! What happened to a key, and why: one enum, which every listener prints in its own way.
 
+mod reason;
+
 use std::fmt;
 use std::time::Duration;
 
+pub use self::reason::Reason;
 use crate::Tag;
 
 /// What came of asking for a key.
@@ -20,8 +23,10 @@ pub enum Outcome {
     Miss(Miss),
     /// Nothing was there, and the load of another caller answered this one too.
     Joined(Miss),
-    /// The cache was not asked, or not allowed to answer.
+    /// A load ran beside the cache.
     Bypass(Bypass),
+    /// By the rules of HTTP, the cache had no part in it.
+    Refused(Reason),
 }
 
 /// Why a stale value was served.
@@ -79,6 +84,7 @@ impl fmt::Display for Outcome {
             Self::Bypass(Bypass::WaitedTooLong) => f.write_str("waited-too-long"),
             Self::Bypass(Bypass::Cycle) => f.write_str("cycle"),
             Self::Bypass(Bypass::StoreFailed) => f.write_str("store-failed"),
+            Self::Refused(reason) => reason.fmt(f),
         }
     }
 }

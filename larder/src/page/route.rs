@@ -1,0 +1,205 @@
+//! Ready keys for the URLs asked lately, so that a hit computes no digest and formats no key.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use http::request;
+
+use super::keys::{KeyOptions, Origin, header_list_key, page_key};
+use super::rules::{Cookies, vary};
+use super::stored::{HeaderList, Page, PageHead, VaryValue};
+use crate::entry::{Entry, Stamp};
+use crate::{Cache, Key};
+
+/// URLs remembered before the memory starts anew.
+const MOST_ROUTES: usize = 4096;
+/// Variants remembered of each.
+const MOST_VARIANTS: usize = 16;
+
+/// The URLs asked lately.
+#[derive(Debug, Default)]
+pub(super) struct Routes(RwLock<HashMap<Box<str>, Arc<Route>>>);
+
+/// One URL: its keys, and what it was last known to vary on.
+#[derive(Debug)]
+pub(super) struct Route {
+    /// Scheme, host and target as they were asked for.
+    pub(super) url: Box<str>,
+    pub(super) list_key: Key,
+    /// The URL as it goes into the page's key.
+    uri: String,
+    known: RwLock<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    names: Arc<[String]>,
+    variants: Vec<Arc<Variant>>,
+    list: Option<(Stamp, Arc<HeaderList>)>,
+}
+
+/// One variant of a URL.
+#[derive(Debug)]
+pub(super) struct Variant {
+    pub(super) names: Arc<[String]>,
+    pub(super) values: Vec<VaryValue>,
+    pub(super) key: Key,
+    head: RwLock<Option<(Stamp, Arc<PageHead>)>>,
+}
+
+impl Routes {
+    /// The route of a request's URL.
+    pub(super) fn of(
+        &self,
+        request: &request::Parts,
+        target: &http::Uri,
+        origin: &Origin,
+        options: &KeyOptions,
+        cache: &Cache,
+    ) -> Arc<Route> {
+        let url = raw_url(request, target, origin);
+        if let Some(route) = read(&self.0).get(url.as_str()) {
+            return Arc::clone(route);
+        }
+        let url = url.into_boxed_str();
+        let (https, host) = (origin.is_https(request), origin.host(request));
+        let query = target.query().unwrap_or_default();
+        let uri = super::keys::absolute_uri(https, &host, target.path(), query);
+        let list_key = cache.key(header_list_key(&uri, options));
+        let route = Arc::new(Route {
+            url: url.clone(),
+            list_key,
+            uri,
+            known: RwLock::default(),
+        });
+        let mut known = write(&self.0);
+        if known.len() >= MOST_ROUTES {
+            known.clear();
+        }
+        known.insert(url, Arc::clone(&route));
+        route
+    }
+}
+
+impl Route {
+    /// The variant that a request asks for, as far as it is known what the URL varies on.
+    pub(super) fn variant(
+        &self,
+        headers: &http::HeaderMap,
+        cookies: &Cookies,
+        options: &KeyOptions,
+        cache: &Cache,
+    ) -> Arc<Variant> {
+        let known = read(&self.known);
+        let names = Arc::clone(&known.names);
+        let values = vary::values(&names, headers, cookies);
+        let same = |variant: &&Arc<Variant>| {
+            let asked = values.iter().map(Option::as_deref);
+            variant.values.iter().map(Option::as_deref).eq(asked)
+        };
+        if let Some(variant) = known.variants.iter().find(same) {
+            return Arc::clone(variant);
+        }
+        drop(known);
+        let values: Vec<VaryValue> = (values.into_iter())
+            .map(|value| value.map(|value| Bytes::from(value.into_owned())))
+            .collect();
+        let key = self.page_key(&values, options, cache);
+        let head = RwLock::default();
+        let variant = Arc::new(Variant {
+            names: Arc::clone(&names),
+            values,
+            key,
+            head,
+        });
+        let mut known = write(&self.known);
+        if known.names == names {
+            if known.variants.len() >= MOST_VARIANTS {
+                known.variants.clear();
+            }
+            known.variants.push(Arc::clone(&variant));
+        }
+        variant
+    }
+
+    /// The key of the variant with these values.
+    pub(super) fn page_key(
+        &self,
+        values: &[VaryValue],
+        options: &KeyOptions,
+        cache: &Cache,
+    ) -> Key {
+        cache.key(page_key("GET", &self.uri, values, options))
+    }
+
+    /// Takes note of what the URL varies on.
+    pub(super) fn learn(&self, names: &[String]) {
+        let mut known = write(&self.known);
+        if *known.names != *names {
+            known.names = names.into();
+            known.variants.clear();
+        }
+    }
+
+    /// The header list in `entry`, read once for each write of it.
+    pub(super) fn list(&self, entry: &Entry) -> Option<Arc<HeaderList>> {
+        if let Some((stamp, list)) = &read(&self.known).list
+            && *stamp == entry.stamp
+        {
+            return Some(Arc::clone(list));
+        }
+        let list = Arc::new(HeaderList::decode(entry)?);
+        write(&self.known).list = Some((entry.stamp, Arc::clone(&list)));
+        Some(list)
+    }
+}
+
+impl Variant {
+    /// The page in `entry`, whose head is read once for each write of it.
+    pub(super) fn page(&self, entry: &Entry) -> Option<Page> {
+        if let Some((stamp, head)) = &*read(&self.head)
+            && *stamp == entry.stamp
+        {
+            return Page::with_head(Arc::clone(head), entry);
+        }
+        let head = Arc::new(PageHead::decode(entry)?);
+        *write(&self.head) = Some((entry.stamp, Arc::clone(&head)));
+        Page::with_head(head, entry)
+    }
+}
+
+/// Scheme, host and target, unchanged.
+fn raw_url(request: &request::Parts, target: &http::Uri, origin: &Origin) -> String {
+    let path = target
+        .path_and_query()
+        .map_or("/", http::uri::PathAndQuery::as_str);
+    let mut url = String::with_capacity(64 + path.len());
+    url.push_str(if origin.is_https(request) {
+        "https://"
+    } else {
+        "http://"
+    });
+    match plain_host(request, origin) {
+        Some(host) => url.push_str(host),
+        None => url.push_str(&origin.host(request)),
+    }
+    url.push_str(path);
+    url
+}
+
+/// The host in the usual case: one `Host` header, which can be read without a copy.
+fn plain_host<'a>(request: &'a request::Parts, origin: &Origin) -> Option<&'a str> {
+    if origin.trust_forwarded_host || request.uri.authority().is_some() {
+        return None;
+    }
+    request.headers.get(http::header::HOST)?.to_str().ok()
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,290 @@
+//! Whether a request may use the cache, whether a response may be kept, and whether a kept page may be served.
+//!
+//! A response that is somebody's is nobody else's: whatever does not say that it is for everybody is kept only for
+//! requests that carry nothing of their sender's. What a request says in `Cache-Control` is ignored unless the program lets
+//! clients decide, and a `Range` gets the whole page.
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, HOST, PRAGMA,
+    SET_COOKIE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, Method, StatusCode, request, response};
+
+use super::{CacheControl, Cookies, NoCache, Reason, Rules, Vary, joined};
+
+/// What matters about a request whose page may come from the cache: all that is needed once its headers are gone.
+///
+/// [`may_use`] makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    cookies: bool,
+    authorization: bool,
+    anew: bool,
+}
+
+/// What a kept response brings along for later requests.
+///
+/// [`may_keep`] makes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Kept {
+    /// The request headers that choose among its variants, in lower case; `cookie` is among them if certain cookies matter.
+    pub vary: Vec<String>,
+    /// Who may have it.
+    pub audience: Audience,
+    /// What its `Cache-Control` said.
+    pub said: CacheControl,
+}
+
+/// Who may have a kept page; it is stored with the page.
+///
+/// ```
+/// use larder::page::rules::storable::Audience;
+///
+/// let audience = Audience::from_bits(0b0011);
+///
+/// assert!(audience.with_cookies && audience.with_authorization);
+/// assert_eq!(audience.to_bits(), 0b0011);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent facts, one bit each in the stored page"
+)]
+pub struct Audience {
+    /// The response itself lets requests with cookies have it.
+    pub with_cookies: bool,
+    /// The response itself lets requests with credentials have it.
+    pub with_authorization: bool,
+    /// It was made for a request with cookies.
+    pub from_cookies: bool,
+    /// Its variant was chosen by the cookies that matter.
+    pub by_cookies: bool,
+}
+
+impl Audience {
+    /// Returns the facts as the low four bits of a byte.
+    pub fn to_bits(self) -> u8 {
+        u8::from(self.with_cookies)
+            | u8::from(self.with_authorization) << 1
+            | u8::from(self.from_cookies) << 2
+            | u8::from(self.by_cookies) << 3
+    }
+
+    /// Reads what [`to_bits`](Self::to_bits) wrote.
+    pub fn from_bits(bits: u8) -> Self {
+        let has = |bit: u8| bits & (1 << bit) != 0;
+        Self {
+            with_cookies: has(0),
+            with_authorization: has(1),
+            from_cookies: has(2),
+            by_cookies: has(3),
+        }
+    }
+}
+
+/// Decides whether the cache may have a part in answering a request.
+///
+/// ```
+/// use larder::page::rules::{Reason, Rules, storable::may_use};
+///
+/// let (post, ()) = http::Request::post("/").body(()).expect("a request").into_parts();
+///
+/// assert_eq!(may_use(&post, &Rules::new()), Err(Reason::Method));
+/// ```
+pub fn may_use(request: &request::Parts, rules: &Rules) -> Result<Asked, Reason> {
+    let headers = &request.headers;
+    if request.method != Method::GET && request.method != Method::HEAD {
+        return Err(Reason::Method);
+    }
+    if names_several_hosts(request) {
+        return Err(Reason::Hosts);
+    }
+    if headers.contains_key(UPGRADE) || has_member(headers, &CONNECTION, "upgrade") {
+        return Err(Reason::Upgrade);
+    }
+    if has_body(headers) {
+        return Err(Reason::RequestBody);
+    }
+    let (never, anew) = if rules.clients_decide {
+        refusals(headers)
+    } else {
+        (false, false)
+    };
+    if never {
+        return Err(Reason::ClientRefused);
+    }
+    let authorization = headers.contains_key(AUTHORIZATION);
+    Ok(Asked {
+        cookies: headers.contains_key(COOKIE),
+        authorization,
+        anew,
+    })
+}
+
+/// Decides whether a response may be kept, from its head alone.
+///
+/// For how long is [`freshness::ttl`](super::freshness::ttl)'s to say.
+///
+/// ```
+/// use larder::page::rules::{Reason, Rules, storable};
+///
+/// let (request, ()) = http::Request::get("/").header("cookie", "session=alice").body(()).expect("a request").into_parts();
+/// let (response, ()) = http::Response::new(()).into_parts();
+/// let keep = |rules: Rules| {
+///     let asked = storable::may_use(&request, &rules).expect("a plain GET");
+///     storable::may_keep(asked, &response, &rules).map(|kept| kept.vary)
+/// };
+///
+/// assert_eq!(keep(Rules::new()), Err(Reason::Cookie));
+/// assert_eq!(keep(Rules::new().ignore_cookies()), Ok(vec![]));
+/// assert_eq!(keep(Rules::new().cookies(["theme"])), Ok(vec!["cookie".to_owned()]));
+/// ```
+pub fn may_keep(asked: Asked, response: &response::Parts, rules: &Rules) -> Result<Kept, Reason> {
+    let headers = &response.headers;
+    let said = CacheControl::of(headers);
+    let Vary::Names(mut names) = Vary::of(headers) else {
+        return Err(Reason::VaryStar);
+    };
+    let varies_on = |name: &str| names.iter().any(|known| known == name);
+    refused_by_status(response.status, rules)?;
+    refused_by_headers(headers, &said, rules)?;
+
+    let audience = Audience {
+        with_cookies: said.is_shared() || varies_on("cookie"),
+        // RFC 9111 §3.5 names these three directives.
+        with_authorization: said.is_shared() || said.must_revalidate || varies_on("authorization"),
+        from_cookies: asked.cookies,
+        by_cookies: matches!(rules.cookies, Cookies::Only(_)),
+    };
+    open_to(asked, audience, rules)?;
+    if audience.by_cookies && !varies_on("cookie") {
+        names.push("cookie".to_owned());
+    }
+    Ok(Kept {
+        vary: names,
+        audience,
+        said,
+    })
+}
+
+/// Decides whether a kept page may answer a request.
+///
+/// ```
+/// use larder::page::rules::{Reason, Rules, storable::{Audience, may_serve, may_use}};
+///
+/// let rules = Rules::new();
+/// let (request, ()) = http::Request::get("/").header("cookie", "session=alice").body(()).expect("a request").into_parts();
+/// let asked = may_use(&request, &rules).expect("a plain GET");
+///
+/// assert_eq!(may_serve(asked, Audience::default(), &rules), Err(Reason::Cookie));
+/// assert_eq!(may_serve(asked, Audience { with_cookies: true, ..Audience::default() }, &rules), Ok(()));
+/// ```
+pub fn may_serve(asked: Asked, audience: Audience, rules: &Rules) -> Result<(), Reason> {
+    if asked.anew {
+        return Err(Reason::ClientRefused);
+    }
+    open_to(asked, audience, rules)
+}
+
+fn open_to(asked: Asked, audience: Audience, rules: &Rules) -> Result<(), Reason> {
+    if asked.authorization && !audience.with_authorization {
+        return Err(Reason::Authorization);
+    }
+    let open = match rules.cookies {
+        Cookies::Ignored => true,
+        // A page kept under other settings has no variants by these cookies.
+        Cookies::Only(_) => audience.with_cookies || audience.by_cookies,
+        Cookies::Private => audience.with_cookies || !(asked.cookies || audience.from_cookies),
+    };
+    if open { Ok(()) } else { Err(Reason::Cookie) }
+}
+
+fn refused_by_status(status: StatusCode, rules: &Rules) -> Result<(), Reason> {
+    let never = status.is_informational() || status == StatusCode::NOT_MODIFIED;
+    if status == StatusCode::PARTIAL_CONTENT {
+        Err(Reason::Partial)
+    } else if never || !rules.statuses.contains(&status) {
+        Err(Reason::Status)
+    } else {
+        Ok(())
+    }
+}
+
+fn refused_by_headers(
+    headers: &HeaderMap,
+    said: &CacheControl,
+    rules: &Rules,
+) -> Result<(), Reason> {
+    let reason = if headers.contains_key(SET_COOKIE) {
+        Reason::SetCookie
+    } else if said.no_store {
+        Reason::NoStore
+    } else if said.private {
+        // RFC 9111 §5.2.2.7: with field names it may be taken as if it had none.
+        Reason::Private
+    } else if said.no_cache != NoCache::No {
+        // RFC 9111 §5.2.2.4 says the same of this one.
+        Reason::NoCache
+    } else if headers.contains_key(CONTENT_RANGE) {
+        Reason::Partial
+    } else if is_event_stream(headers) {
+        Reason::EventStream
+    } else if length(headers).is_some_and(|length| length > rules.body_limit) {
+        Reason::TooLong
+    } else {
+        return Ok(());
+    };
+    Err(reason)
+}
+
+fn names_several_hosts(request: &request::Parts) -> bool {
+    let mut hosts = request.headers.get_all(HOST).iter();
+    let (host, more) = (hosts.next(), hosts.next().is_some());
+    let target = request.uri.authority();
+    let differs = host
+        .zip(target)
+        .is_some_and(|(host, target)| host.as_bytes() != target.as_str().as_bytes());
+    more || differs
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    let empty = headers
+        .get_all(CONTENT_LENGTH)
+        .iter()
+        .all(|value| value.as_bytes() == b"0");
+    headers.contains_key(TRANSFER_ENCODING) || !empty
+}
+
+/// Reads what a request refuses: to be kept or looked up at all, and a page that is already there.
+fn refusals(headers: &HeaderMap) -> (bool, bool) {
+    let said = CacheControl::of(headers);
+    // RFC 9111 §5.4: `Pragma` counts only without `Cache-Control`.
+    let old = !headers.contains_key(http::header::CACHE_CONTROL)
+        && has_member(headers, &PRAGMA, "no-cache");
+    let anew = said.no_cache != NoCache::No || said.max_age.is_some_and(|age| age.is_zero()) || old;
+    (said.no_store, anew)
+}
+
+fn has_member(headers: &HeaderMap, name: &http::HeaderName, wanted: &str) -> bool {
+    let lines = headers.get_all(name).iter();
+    let mut members = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    members.any(|member| member.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let text = joined(headers, &CONTENT_TYPE, ",").unwrap_or_default();
+    text.split([';', ','])
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .eq_ignore_ascii_case("text/event-stream")
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+#[path = "storable_tests.rs"]
+mod tests;
