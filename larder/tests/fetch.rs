@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use larder::simulation::Server;
 use larder::store::{Memory, Store as _};
 use larder::{Cache, Clock, ErrorKind, FetchError, Mark, Policy, Stamp, State};
 use tokio::time::sleep;
@@ -445,6 +446,59 @@ async fn what_is_made_of_a_value_that_is_not_kept_has_its_tags_and_its_life() {
         cache.invalidate(["object:5"]).await.unwrap();
 
         assert_eq!(cache.get::<i32>("outer").await.unwrap(), None, "{why}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_made_of_many_loaded_beside_the_cache_has_their_tags() {
+    let cache = cache();
+    let none = |_| async { Ok::<_, String>(HashMap::new()) };
+    let found: HashMap<String, i32> = cache.fetch_many(["inner"], none).await.unwrap();
+    assert!(found.is_empty());
+    let inner = cache.clone();
+    let load = move || async move {
+        let load = |keys: Vec<String>| async {
+            Ok::<_, String>(keys.into_iter().map(|key| (key, 2)).collect())
+        };
+        inner.fetch_many(["inner"], load).tags(["object:5"]).await
+    };
+    let outer = cache.fetch("outer", load).await.unwrap();
+    assert_eq!(outer, HashMap::from([("inner".to_owned(), 2)]));
+
+    cache.invalidate(["object:5"]).await.unwrap();
+
+    let outer = cache.get::<HashMap<String, i32>>("outer").await;
+    assert_eq!(outer.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_load_sets_by_hand_is_as_old_as_the_load() {
+    for why in ["kept", "beside the cache", "server restarted"] {
+        let server = Server::new(1);
+        let cache = Cache::new(server.connect());
+        let load = |act: bool| {
+            let (server, cache) = (server.clone(), cache.clone());
+            move |loading: larder::Loading| async move {
+                if why == "beside the cache" {
+                    loading.pass();
+                }
+                if act {
+                    cache.invalidate(["t"]).await?;
+                    if why == "server restarted" {
+                        server.restart();
+                    }
+                    cache.set("row", "read before").tags(["t"]).await?;
+                }
+                Ok::<_, larder::Error>(1)
+            }
+        };
+        if why == "beside the cache" {
+            cache.fetch_with("k", load(false)).await.unwrap();
+        }
+
+        cache.fetch_with("k", load(true)).await.unwrap();
+
+        assert_eq!(cache.get::<String>("row").await.unwrap(), None, "{why}");
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::Cache;
 use super::counts::count;
 use super::fetch::Departure;
-use super::look::life;
+use super::look::{Noted, life};
 use super::policy::{LEASE, PASS, Policy};
 use super::rules::Rule;
 use super::scope::{Gathered, Scope};
@@ -121,7 +121,7 @@ impl Cache {
     async fn load_under_lease<L: Load>(&self, pilot: &Pilot, policy: &Policy, load: L) -> Told<L> {
         let (flight, key) = (pilot.flight(), pilot.key());
         count(&self.shared.counters.loads);
-        let scope = Scope::new(self.identity(), key.clone(), flight.era, flight.seq);
+        let scope = Scope::new(self, key.clone(), flight.era, flight.seq);
         let run = caught(scope.clone().around(load.run(flight.clone())));
         let run = async {
             match policy.time_limit {
@@ -189,7 +189,9 @@ impl Cache {
         let Some(kept) = kept else {
             self.pass(key, flight.mark).await;
             flight.land(Landing::NotShared);
-            return self.not_kept(flight, policy, gathered).await;
+            let &Flight { era, seq, .. } = &**flight;
+            let (noted, own) = (Noted { era, seq }, Vec::new());
+            return self.not_kept(noted, policy, Ttl::Default, own, gathered);
         };
         let tagged = self
             .good_from(flight, policy, &kept.tags, gathered.tags)
@@ -241,24 +243,38 @@ impl Cache {
     }
 
     /// What is made of a value that is not kept depends on the same.
-    async fn not_kept(&self, flight: &Flight, policy: &Policy, gathered: Gathered) -> Verdict {
-        let ttl = policy.ttl.or(self.shared.default_ttl);
+    pub(super) fn not_kept(
+        &self,
+        noted: Noted,
+        policy: &Policy,
+        ttl: Ttl,
+        own: Vec<Tag>,
+        gathered: Gathered,
+    ) -> Verdict {
+        let ttl = ttl.or(policy.ttl).or(self.shared.default_ttl);
         let deadline = ttl
             .deadline(self.shared.clock.now())
             .min(gathered.life.unwrap_or(Moment::NEVER));
-        let tagged = if gathered.mixed {
-            // Nobody's era: what is made of this mixes as well.
-            Some(Arc::new(Tagged {
-                era: !flight.era,
-                good_from: Vec::new(),
-            }))
-        } else {
-            self.good_from(flight, policy, &[], gathered.tags).await
-        };
-        Verdict {
-            tagged,
-            life: life(deadline),
+        let life = life(deadline);
+        if !self.shared.rules.keep(Rule::PassOn) {
+            return Verdict { tagged: None, life };
         }
+        let mut tags = gathered.tags;
+        for tag in policy.tags.iter().cloned().chain(own) {
+            let number = tags.entry(tag).or_insert(noted.seq);
+            *number = noted.seq.min(*number);
+        }
+        let tagged = Tagged {
+            // Nobody's era, where what was read mixes: then what is made of this mixes as well.
+            era: if gathered.mixed {
+                !noted.era
+            } else {
+                noted.era
+            },
+            good_from: tags.into_iter().collect(),
+        };
+        let tagged = Some(Arc::new(tagged));
+        Verdict { tagged, life }
     }
 
     /// Per tag, the number that the value is good from: the one noted before the load for its own,
@@ -291,13 +307,18 @@ impl Cache {
         let Some(tagged) = tagged else {
             return (false, u64::MAX);
         };
+        let look = self.shared.rules.keep(Rule::LookAtEnd);
         let names: Vec<Tag> = tagged
             .good_from
             .iter()
             .map(|(tag, _)| tag.clone())
             .collect();
         match self.numbers(&names).await {
-            Ok(numbers) => (numbers.moved(&names, tagged).is_some(), numbers.seq),
+            Ok(numbers) => {
+                let moved = look && self.judge(&numbers, &names, tagged).is_some();
+                let far = self.shared.rules.keep(Rule::KnowHowFar);
+                (moved, if far { numbers.seq } else { u64::MAX })
+            }
             Err(error) => {
                 tracing::debug!(%error, "tags_not_checked");
                 (true, flight.seq)

@@ -14,12 +14,12 @@ use serde::de::DeserializeOwned;
 use super::Cache;
 use super::fetch::Fetched;
 use super::lead::{Keep, Kept, Load};
-use super::look::life;
+use super::look::Noted;
 use super::policy::Policy;
 use super::rules::Rule;
 use super::scope::Scope;
 use super::write::Boxed;
-use crate::entry::{Entry, Tag, Tagged};
+use crate::entry::{Entry, Tag};
 use crate::event::{Bypass, Outcome};
 use crate::flight::{Failure, Flight};
 use crate::{Codec, Error, ErrorKind, Key, Ttl};
@@ -404,40 +404,36 @@ impl Cache {
                 self.hear(key, || Outcome::Bypass(Bypass::StoreFailed));
                 Err(FetchError::Store(error))
             }
-            Fetched::Alone(typed, why) => {
+            Fetched::Alone(typed, why, noted) => {
                 self.hear(key, || Outcome::Bypass(why));
-                self.load_alone(policy, typed.load).await
+                self.load_alone(key, policy, noted, typed.load).await
             }
         }
     }
 
     /// Loads beside the cache. Nothing is kept of it, but what the caller makes of it may be.
-    async fn load_alone<F, Fut, T, E>(&self, policy: &Policy, load: F) -> Result<T, FetchError<E>>
+    async fn load_alone<F, Fut, T, E>(
+        &self,
+        key: &Key,
+        policy: &Policy,
+        noted: Noted,
+        load: F,
+    ) -> Result<T, FetchError<E>>
     where
         F: FnOnce(Loading) -> Fut + Send,
         Fut: Future<Output = Result<T, E>> + Send,
     {
-        let noted = match Scope::current() {
-            Some(_) => Some(self.numbers(&[]).await.map_err(FetchError::Store)?),
-            None => None,
-        };
         let loading = Loading::default();
+        let scope = Scope::new(self, key.clone(), noted.era, noted.seq);
         let load = load(loading.clone());
+        let load = scope.clone().around(load);
         let done = match policy.time_limit {
             None => Some(load.await),
             Some(limit) => self.shared.clock.timeout(limit, load).await,
         };
-        if let Some(noted) = noted {
-            let said = loading.said(std::mem::take);
-            let tags = policy.tags.iter().cloned().chain(said.tags);
-            let tagged = Tagged {
-                era: noted.era,
-                good_from: tags.map(|tag| (tag, noted.seq)).collect(),
-            };
-            let ttl = said.ttl.or(policy.ttl).or(self.shared.default_ttl);
-            let life = life(ttl.deadline(self.shared.clock.now()));
-            self.absorb(Some(&tagged), life);
-        }
+        let Said { ttl, tags, .. } = loading.said(std::mem::take);
+        let verdict = self.not_kept(noted, policy, ttl, tags, scope.take());
+        self.absorb(verdict.tagged.as_deref(), verdict.life);
         done.ok_or(FetchError::Timeout)?
             .map_err(|error| FetchError::Load(Arc::new(error)))
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Cache;
 use crate::entry::{Tag, Tagged};
 use crate::{Key, Moment};
 
@@ -22,6 +23,8 @@ pub(crate) struct Scope {
     /// Which cache and which key is being loaded, to notice a load that needs itself.
     cache: usize,
     key: Key,
+    /// The tag space whose numbers are noted.
+    pub(crate) space: Box<str>,
     /// The numbers noted before the load.
     pub(crate) era: u64,
     pub(crate) seq: u64,
@@ -41,11 +44,12 @@ pub(crate) struct Gathered {
 
 impl Scope {
     /// A scope for the load of `key`, inside the present one.
-    pub(crate) fn new(cache: usize, key: Key, era: u64, seq: u64) -> Arc<Self> {
+    pub(crate) fn new(cache: &Cache, key: Key, era: u64, seq: u64) -> Arc<Self> {
         let gathered = Mutex::default();
         Arc::new(Self {
             parent: Self::current(),
-            cache,
+            cache: cache.identity(),
+            space: cache.shared.space.clone(),
             key,
             era,
             seq,
