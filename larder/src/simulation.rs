@@ -9,7 +9,10 @@
 //! use larder::Cache;
 //! use larder::simulation::{Faults, Server};
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?.block_on(async {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let mut runtime = tokio::runtime::Builder::new_current_thread();
+//! # let runtime = runtime.enable_time().start_paused(true).build()?;
+//! # runtime.block_on(async {
 //! let server = Server::new(7);
 //! server.set_faults(Faults { longest: Duration::from_millis(40), ..Faults::default() });
 //! let (here, there) = (Cache::new(server.connect()), Cache::new(server.connect()));
@@ -18,9 +21,9 @@
 //! assert_eq!(there.get("k").await?, Some("value".to_owned()));
 //! server.restart();
 //! assert_eq!(there.get::<String>("k").await?, None);
-//! # larder::Result::Ok(())
-//! # })?;
-//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! # Ok(())
+//! # })
+//! # }
 //! ```
 
 use std::fmt;
@@ -153,6 +156,12 @@ impl Server {
             }
         }
         self.content().memory = memory;
+    }
+
+    /// Forgets the oldest half of the tags' numbers, as stores do that hold too many.
+    pub fn forget_numbers(&self) {
+        self.say(|| "server forgets numbers".to_owned());
+        self.content().memory.forget_numbers();
     }
 
     /// Removes what has expired, as stores do now and then.

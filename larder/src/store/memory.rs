@@ -186,6 +186,12 @@ impl Memory {
         self.0.entries.weight()
     }
 
+    /// Forgets the oldest half of the tags' numbers.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn forget_numbers(&self) {
+        self.0.spaces.forget();
+    }
+
     /// Every value that is kept.
     #[cfg(feature = "simulation")]
     pub(crate) fn values(&self) -> Vec<(Key, Entry)> {

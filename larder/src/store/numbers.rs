@@ -118,6 +118,15 @@ mod spaces {
             });
         }
 
+        /// Drops the oldest half of the numbers, as happens when there are too many.
+        #[cfg(feature = "simulation")]
+        pub(crate) fn forget(&self) {
+            let mut spaces = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            for space in spaces.values_mut().filter(|space| !space.of.is_empty()) {
+                space.drop_oldest_half();
+            }
+        }
+
         fn shared(&self) -> RwLockReadGuard<'_, HashMap<Box<str>, Space>> {
             self.0.read().unwrap_or_else(PoisonError::into_inner)
         }

@@ -12,6 +12,9 @@ use crate::plan::{End, FetchPlan, Kind, Plan};
 /// How long a failed load is not tried again: the default.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
+/// How long a lease lasts that nobody renews.
+const LEASE: Duration = Duration::from_secs(6);
+
 /// A cached value: where it comes from, and what was read to make it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Value {
@@ -33,6 +36,8 @@ pub(crate) struct Reading {
     pub(crate) is_tagged: bool,
     /// The set by hand that wrote it.
     pub(crate) set: Option<usize>,
+    /// Whether that was in a load, after which it was read.
+    pub(crate) is_in_load: bool,
 }
 
 /// On what an invalidation acts.
@@ -77,7 +82,10 @@ struct Call {
     key: usize,
     began: Duration,
     tick: u64,
+    waits_for_one: bool,
     ended: Option<Duration>,
+    /// When its caller went away.
+    dropped: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -151,6 +159,7 @@ impl Judge {
             is_direct: true,
             is_tagged,
             set,
+            is_in_load: false,
         };
         rows.iter().map(reading).collect()
     }
@@ -243,7 +252,10 @@ impl Judge {
             key,
             began: self.now(),
             tick,
+            // Who wants many keys waits for all of them.
+            waits_for_one: what == "fetch",
             ended: None,
+            dropped: None,
         });
         let call = book.calls.len() - 1;
         self.say(|| format!("call {call}: {what} key {key}"));
@@ -265,6 +277,12 @@ impl Judge {
             Some(Err(error)) => self.judge_error(&mut book, call, error),
             None => {}
         }
+    }
+
+    /// The caller of `call` went away, if it has not returned.
+    pub(crate) fn drop_call(&self, call: usize) {
+        let mut book = self.book();
+        book.calls[call].dropped = Some(self.now());
     }
 
     pub(crate) fn hung(&self, call: usize) {
@@ -311,6 +329,9 @@ impl Judge {
                 };
                 let is_newer = match reading.set {
                     None => act.version > reading.version,
+                    Some(_) if reading.is_in_load && act.on == On::Tag => {
+                        act.version > reading.version
+                    }
                     Some(set) => book.sets[set].is_some_and(|ended| act.began > ended),
                 };
                 let is_known = act.tick < must_know.0 || act.at < must_know.1;
@@ -368,12 +389,15 @@ impl Judge {
         let is_recent = |load: &LoadRecord| {
             let failed = [Ended::Failed, Ended::Dropped];
             let ended = |(how, at, _)| failed.contains(&how) && at >= since;
-            load.key == key && load.ended.is_some_and(ended)
+            load.ended.is_some_and(ended)
         };
+        let is_known = |load: &LoadRecord| load.key == key && is_recent(load);
+        let is_known = book.loads.iter().any(is_known);
         let may = match error {
-            FetchError::Load(load) => is_recent(&book.loads[**load]),
+            // One of many may bear the name of another that was loaded along with it.
+            FetchError::Load(load) => is_known && is_recent(&book.loads[**load]),
             FetchError::Store(error) if error.kind() != ErrorKind::LoadFailed => true,
-            _ => book.loads.iter().any(is_recent),
+            _ => is_known,
         };
         if !may {
             self.blame(book, || {
@@ -421,14 +445,22 @@ impl Judge {
         let slack = 12 * self.slowest + Duration::from_secs(1);
         let end = |ended: Option<Duration>| ended.map_or(Duration::MAX, |at| at + 8 * self.slowest);
         for (number, call) in book.calls.iter().enumerate() {
-            let Some(ended) = call.ended else { continue };
+            let Some(ended) = call.ended.filter(|_| call.waits_for_one) else {
+                continue;
+            };
             let loads = (book.loads.iter())
                 .filter(|load| load.key == call.key)
                 .map(|load| (load.began, end(load.ended.map(|(_, at, _)| at))));
             let tickets = (book.tickets.iter())
                 .filter(|(key, ..)| *key == call.key)
                 .map(|(_, from, to)| (*from, end(*to)));
-            let mut spans: Vec<_> = loads.chain(tickets).collect();
+            // A lease still on its way when its caller goes away may arrive after its release.
+            let dropped = book.calls.iter().filter(|other| other.key == call.key);
+            let dropped = dropped.filter_map(|other| {
+                let dropped = other.dropped.filter(|_| other.ended.is_none())?;
+                Some((other.began, dropped + LEASE + 8 * self.slowest))
+            });
+            let mut spans: Vec<_> = loads.chain(tickets).chain(dropped).collect();
             spans.sort_unstable();
             let (mut idle, mut at) = (Duration::ZERO, call.began);
             for (from, to) in spans {

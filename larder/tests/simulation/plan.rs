@@ -55,6 +55,8 @@ pub(crate) struct Step {
 pub(crate) enum Act {
     Fetch(Arc<FetchPlan>),
     Get(usize),
+    /// Fetch keys with one load, by the same plan.
+    FetchMany(Vec<usize>, Arc<FetchPlan>),
     /// Take a ticket, read, think, set.
     Ticket {
         key: usize,
@@ -75,6 +77,8 @@ pub(crate) enum Act {
     /// Write all rows, then clear a prefix.
     Clear(usize),
     Sweep,
+    /// The oldest numbers of tags go.
+    Forget,
     Snapshot,
     Restart,
     Restore,
@@ -111,6 +115,8 @@ pub(crate) struct FetchPlan {
     pub(crate) end: End,
     pub(crate) inner: Option<Arc<Self>>,
     pub(crate) inner_first: bool,
+    /// A key that the load sets by hand, with what it has read.
+    pub(crate) sets: Option<usize>,
 }
 
 const fn ms(ms: u64) -> Duration {
@@ -180,7 +186,8 @@ impl Plan {
             Kind::Faulty => chance.u8(..112),
         };
         match choice {
-            ..50 => fetch(chance),
+            ..45 => fetch(chance),
+            45..50 => self.fetch_many(chance, key),
             50..60 => Act::Get(key),
             60..62 => Act::Sweep,
             62..69 => Act::Ticket {
@@ -189,8 +196,9 @@ impl Plan {
                 ttl,
                 gives_up: chance.u8(..4) == 0,
             },
-            69..73 => Act::Set { key, think, ttl },
-            73..83 => Act::Delete(key),
+            69..72 => Act::Set { key, think, ttl },
+            72..75 => Act::Forget,
+            75..83 => Act::Delete(key),
             83..96 => Act::Invalidate(chance.usize(..self.rows)),
             96..100 => Act::Clear(chance.usize(..2)),
             100..103 => Act::Snapshot,
@@ -198,6 +206,28 @@ impl Plan {
             105..108 => Act::Restore,
             _ => Act::Crash,
         }
+    }
+
+    /// All keys of one prefix that are made of nothing but rows.
+    fn fetch_many(&self, chance: &mut Rng, key: usize) -> Act {
+        let prefix = self.keys[key].prefix;
+        let keys = (0..self.keys.len())
+            .filter(|key| self.keys[*key].prefix == prefix && self.keys[*key].inner.is_none())
+            .collect();
+        let plan = self.fetch(chance, 0);
+        let end = match plan.end {
+            End::Passes => End::Good,
+            end => end,
+        };
+        let soft_limit = None;
+        Act::FetchMany(
+            keys,
+            Arc::new(FetchPlan {
+                end,
+                soft_limit,
+                ..plan
+            }),
+        )
     }
 
     fn fetch(&self, chance: &mut Rng, key: usize) -> FetchPlan {
@@ -243,12 +273,18 @@ impl Plan {
             end,
             inner: self.keys[key].inner.map(|inner| {
                 let inner = self.fetch(chance, inner);
+                let end = match inner.end {
+                    End::Good if !is_calm && chance.u8(..4) == 0 => End::Passes,
+                    end => end,
+                };
                 Arc::new(FetchPlan {
                     gives_up: None,
+                    end,
                     ..inner
                 })
             }),
             inner_first: chance.bool(),
+            sets: (!is_calm && chance.u8(..8) == 0).then(|| chance.usize(..self.keys.len())),
         }
     }
 
@@ -271,6 +307,7 @@ impl Plan {
                 .inner
                 .map(|inner| Arc::new(self.last_fetch(inner))),
             inner_first: true,
+            sets: None,
         }
     }
 }

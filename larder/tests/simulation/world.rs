@@ -1,5 +1,7 @@
 //! Runs a course: processes, each with its caches, over one server.
 
+use std::collections::{BTreeMap, HashMap};
+use std::future::IntoFuture as _;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -112,6 +114,10 @@ impl World {
                     }
                 }))
             }
+            Act::FetchMany(keys, plan) => {
+                let work = world.fetch_many(process, keys.clone(), plan.clone());
+                spawn(Box::pin(work))
+            }
             &Act::Get(key) => spawn(Box::pin(world.get(process, key))),
             &Act::Ticket {
                 key,
@@ -128,6 +134,7 @@ impl World {
                     .say(|| format!("process {}: {act:?}", step.process));
                 match act {
                     Act::Sweep => self.server.sweep(),
+                    Act::Forget => self.server.forget_numbers(),
                     Act::Snapshot => self.server.take_snapshot(),
                     Act::Restart => self.server.restart(),
                     Act::Restore => self.server.restore().await,
@@ -224,6 +231,33 @@ impl World {
         }
     }
 
+    /// As a load that happens to read what another key is made of.
+    async fn set_in_load(&self, process: &Process, key: usize, think: Duration, ttl: Duration) {
+        let set = self.judge.begin_set();
+        let keys = &self.plan.keys[key];
+        let mut readings = self.judge.read(&keys.rows, keys.is_tagged, Some(set));
+        for reading in &mut readings {
+            reading.is_in_load = true;
+        }
+        sleep(think).await;
+        let value = Value {
+            load: None,
+            only_for: None,
+            readings,
+        };
+        let cache = self.cache(process, key);
+        self.judge
+            .say(|| format!("set {set} of key {key}, in a load"));
+        let done = cache
+            .set(name(key), &value)
+            .ttl(ttl)
+            .tags(self.tags(key))
+            .await;
+        if done.is_ok() {
+            self.judge.end_set(set);
+        }
+    }
+
     async fn delete(self: Arc<Self>, process: Arc<Process>, key: usize) {
         let rows = &self.plan.keys[key].rows;
         self.judge.write(rows);
@@ -252,6 +286,42 @@ impl World {
                 if key.prefix == prefix {
                     let promise = promise.clone();
                     self.judge.acknowledge(promise, On::Key(number), &key.rows);
+                }
+            }
+        }
+    }
+
+    async fn fetch_many(
+        self: Arc<Self>,
+        process: Arc<Process>,
+        keys: Vec<usize>,
+        plan: Arc<FetchPlan>,
+    ) {
+        let Some(first) = keys.first() else { return };
+        let begin = |key: &usize| (*key, self.judge.begin_call(*key, "fetch_many"));
+        let calls: BTreeMap<usize, usize> = keys.iter().map(begin).collect();
+        let cache = self.cache(&process, *first);
+        let policy = policy(&plan);
+        let load = {
+            let (world, calls, plan) = (self.clone(), calls.clone(), plan.clone());
+            move |names: Vec<String>| load_many(world.clone(), calls.clone(), plan.clone(), names)
+        };
+        // Its tags are known before, and are those of all keys.
+        let tags = keys.iter().flat_map(|key| self.tags(*key));
+        let fetch = cache.fetch_many(keys.iter().map(|key| name(*key)), load);
+        let fetch = fetch.policy(policy.tags(tags)).into_future();
+        let bound = 3 * self.bound(&plan);
+        let Ok(fetched) = timeout(bound, fetch).await else {
+            return self.judge.hung(calls[first]);
+        };
+        match fetched {
+            Err(error) => self
+                .judge
+                .say(|| format!("calls {calls:?} return {error:?}")),
+            Ok(mut found) => {
+                for (key, call) in calls {
+                    let value: Option<Fetched> = found.remove(&name(key)).map(Ok);
+                    self.judge.end_call(call, Some(&plan), value.as_ref());
                 }
             }
         }
@@ -295,15 +365,8 @@ fn fetch(world: Arc<World>, process: Arc<Process>, plan: Arc<FetchPlan>) -> Boxe
         let call = world.judge.begin_call(key, "fetch");
         let cache = world.cache(&process, key);
         let bound = world.bound(&plan);
-        let mut policy = Policy::new()
-            .ttl(plan.ttl)
-            .grace(plan.grace)
-            .stale_if_error(plan.if_error)
-            .wait(plan.wait)
-            .time_limit(plan.time_limit);
-        if let Some(limit) = plan.soft_limit {
-            policy = policy.soft_limit(limit);
-        }
+        let caller = Caller(world.clone(), call);
+        let mut policy = policy(&plan);
         if !world.plan.keys[key].late_tags {
             policy = policy.tags(world.tags(key));
         }
@@ -321,8 +384,72 @@ fn fetch(world: Arc<World>, process: Arc<Process>, plan: Arc<FetchPlan>) -> Boxe
             return None;
         };
         world.judge.end_call(call, Some(&plan), Some(&fetched));
+        drop(caller);
         Some(fetched)
     })
+}
+
+fn policy(plan: &FetchPlan) -> Policy {
+    let policy = Policy::new()
+        .ttl(plan.ttl)
+        .grace(plan.grace)
+        .stale_if_error(plan.if_error)
+        .wait(plan.wait)
+        .time_limit(plan.time_limit);
+    match plan.soft_limit {
+        Some(limit) => policy.soft_limit(limit),
+        None => policy,
+    }
+}
+
+/// Loads many keys, each with its rows.
+async fn load_many(
+    world: Arc<World>,
+    calls: BTreeMap<usize, usize>,
+    plan: Arc<FetchPlan>,
+    names: Vec<String>,
+) -> Result<HashMap<String, Value>, usize> {
+    let keys = calls.iter().filter(|(key, _)| names.contains(&name(**key)));
+    let mut keys: Vec<(usize, usize)> = keys.map(|(key, call)| (*key, *call)).collect();
+    keys.sort_unstable();
+    let begin = |(key, call): (usize, usize)| {
+        let load = world.judge.begin_load(key, Some(call), plan.ttl);
+        let world = world.clone();
+        (key, Recorded { world, load })
+    };
+    let loads: Vec<(usize, Recorded)> = keys.into_iter().map(begin).collect();
+    sleep(plan.before).await;
+    let read = |(key, recorded): &(usize, Recorded)| {
+        let rows = &world.plan.keys[*key];
+        let value = Value {
+            load: Some(recorded.load),
+            only_for: None,
+            readings: world.judge.read(&rows.rows, rows.is_tagged, None),
+        };
+        (name(*key), value)
+    };
+    let values = loads.iter().map(read).collect();
+    sleep(plan.after).await;
+    if plan.end == End::Never {
+        std::future::pending::<()>().await;
+    }
+    for (_, recorded) in &loads {
+        world.judge.end_load(recorded.load, plan.end.into());
+    }
+    match plan.end {
+        End::Fails => Err(loads[0].1.load),
+        End::Panics => panic!("planted"),
+        _ => Ok(values),
+    }
+}
+
+/// Notes when a caller goes away.
+struct Caller(Arc<World>, usize);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.0.judge.drop_call(self.1);
+    }
 }
 
 /// Ends a load's record however the load ends.
@@ -354,7 +481,7 @@ async fn load(
         readings = world.judge.read(&key.rows, key.is_tagged, None);
     }
     if let Some(inner) = &plan.inner {
-        let fetched = fetch(world.clone(), process, inner.clone()).await;
+        let fetched = fetch(world.clone(), process.clone(), inner.clone()).await;
         let Some(Ok(value)) = fetched else {
             world.judge.end_load(load, Ended::Failed);
             return Err(load);
@@ -366,6 +493,11 @@ async fn load(
     }
     if plan.inner_first {
         readings.extend(world.judge.read(&key.rows, key.is_tagged, None));
+    }
+    if let Some(key) = plan.sets {
+        world
+            .set_in_load(&process, key, plan.after / 2, plan.ttl)
+            .await;
     }
     sleep(plan.after).await;
     match plan.end {
