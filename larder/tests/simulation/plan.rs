@@ -223,8 +223,8 @@ impl Plan {
         Act::FetchMany(
             keys,
             Arc::new(FetchPlan {
-                end,
                 soft_limit,
+                end,
                 ..plan
             }),
         )
