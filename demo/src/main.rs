@@ -1,2 +1,112 @@
-//! Nothing yet.
-fn main() {}
+//! The demo: one page that waits for a slow API, with the time it took in the log.
+
+mod app;
+mod flags;
+mod slow;
+
+use std::io::{self, IsTerminal};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::app::App;
+use crate::flags::Flags;
+use crate::slow::SlowApi;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let flags = match Flags::read() {
+        Ok(flags) => flags,
+        Err(code) => return code,
+    };
+    log_to_stderr();
+
+    match serve(flags).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(line) => {
+            eprintln!("demo: {line}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Serves until ctrl-c or SIGTERM; an error is the line to show.
+async fn serve(flags: Flags) -> Result<(), String> {
+    let Flags {
+        listen,
+        cache,
+        delay,
+        ttl,
+    } = flags;
+    let listener = TcpListener::bind(&listen)
+        .await
+        .map_err(|error| cannot_listen(&listen, &error))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| cannot_listen(&listen, &error))?;
+    let url = format!("http://{}", reachable(address));
+
+    let app = App::new(SlowApi::new(&url, delay));
+    let router = app::router(app, &cache, ttl);
+    println!("demo: open {url}/");
+
+    let stop = stop_signal().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop)
+        .await
+        .map_err(|error| format!("stopped serving {url}: {error}"))
+}
+
+fn cannot_listen(listen: &str, error: &io::Error) -> String {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "is another demo running? `--listen 127.0.0.1:0` takes any free port"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 are root's, try `--listen 127.0.0.1:8000`"
+        }
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address",
+        _ => "an address and a port, like `--listen 127.0.0.1:8000`",
+    };
+    format!("cannot listen on `{listen}`: {error}; hint: {hint}")
+}
+
+/// The address that a client of this machine can call: "every interface" is none to connect to.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        let loopback = if address.is_ipv4() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            Ipv6Addr::LOCALHOST.into()
+        };
+        address.set_ip(loopback);
+    }
+    address
+}
+
+/// Resolves at the first ctrl-c or SIGTERM; both are caught from the moment of the call.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+}

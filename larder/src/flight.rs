@@ -53,7 +53,7 @@ pub(crate) enum Landing {
 
 /// A value loaded, and from when on it is good.
 pub(crate) struct Landed {
-    pub(crate) entry: Entry,
+    pub(crate) entry: Arc<Entry>,
     /// The number noted before the load.
     pub(crate) seq: u64,
     /// Whether a tag of the value had moved when the load ended.

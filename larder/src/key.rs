@@ -12,7 +12,7 @@ pub const MAX_NAME: usize = 250;
 
 /// Stands before a hashed tail. A key that contains it is hashed too, so nobody can write a name
 /// that belongs to another key.
-const MARKER: &str = "~sha256~";
+pub(crate) const MARKER: &str = "~sha256~";
 
 /// The name of a slot, and the whole key that it stands for.
 ///
@@ -45,15 +45,7 @@ impl Key {
                 whole: None,
             };
         }
-        let scope = whole
-            .match_indices(':')
-            .nth(1)
-            .map_or(0, |(colon, _)| colon + 1);
-        let scope = if fits_scope(&whole[..scope]) {
-            &whole[..scope]
-        } else {
-            ""
-        };
+        let scope = scope(&whole);
         let name = format!(
             "{scope}{MARKER}{:x}",
             Hex(&Sha256::digest(whole.as_bytes()))
@@ -87,8 +79,18 @@ fn fits(key: &str) -> bool {
     plain && (!key.as_bytes().contains(&b'~') || !key.contains(MARKER))
 }
 
+/// The start of `whole` that stays readable before a hash: `prefix:version:`, or at least `prefix:`, by
+/// which a store finds the keys of a prefix.
+fn scope(whole: &str) -> &str {
+    let mut colons = whole.match_indices(':').map(|(colon, _)| colon + 1);
+    let prefix = &whole[..colons.next().unwrap_or(0)];
+    let version = &whole[..colons.next().unwrap_or(0)];
+    let fits = |scope: &&str| !scope.is_empty() && fits_scope(scope);
+    [version, prefix].into_iter().find(fits).unwrap_or("")
+}
+
 /// Whether `scope` leaves room for a hash behind it and can stand in a name.
-fn fits_scope(scope: &str) -> bool {
+pub(crate) fn fits_scope(scope: &str) -> bool {
     scope.len() <= MAX_NAME - MARKER.len() - 64 && fits(scope)
 }
 
@@ -195,7 +197,14 @@ mod tests {
 
     #[test]
     fn a_hashed_name_stays_within_the_scope_of_its_prefix() {
-        assert!(Key::new("shop:2:a b").name().starts_with("shop:2:~sha256~"));
+        for (key, start) in [
+            ("shop:2:a b", "shop:2:~sha256~"),
+            ("shop:a b:k", "shop:~sha256~"),
+            ("shop:a b", "shop:~sha256~"),
+            ("a b:2:k", "~sha256~"),
+        ] {
+            assert!(Key::new(key).name().starts_with(start), "{key}");
+        }
     }
 
     #[test]

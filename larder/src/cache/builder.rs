@@ -9,6 +9,7 @@ use super::look::Hints;
 use super::rules::Rules;
 use super::{Cache, KeyFunction, Shared};
 use crate::event::Listener;
+use crate::key::{MARKER, fits_scope};
 use crate::store::Store;
 use crate::{Codec, Error, ErrorKind, Result, Ttl, Version};
 
@@ -25,7 +26,7 @@ use crate::{Codec, Error, ErrorKind, Result, Ttl, Version};
 ///     .codec(Codec::Json)
 ///     .build()?;
 /// assert_eq!(cache.key("k").name(), "shop:2:k");
-/// # larder::Result::Ok(())
+/// # Ok::<(), larder::Error>(())
 /// ```
 #[must_use]
 pub struct CacheBuilder {
@@ -56,7 +57,7 @@ impl CacheBuilder {
     }
 
     /// What begins every key, so that several caches can share a store. Default: nothing. It may
-    /// not hold `:`.
+    /// not hold `:`, blanks or control characters, nor be longer than 177 bytes.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -117,6 +118,14 @@ impl CacheBuilder {
                 let what = format!("the {setting} `{text}` cannot be used: it holds `:`");
                 return Err(Error::new(ErrorKind::Invalid, "cache", what));
             }
+        }
+        // Of a hashed key only the prefix stays readable, and `clear` goes by it.
+        if !fits_scope(&format!("{}:", self.prefix)) {
+            let what = format!(
+                "the prefix `{}` cannot be used: it holds blanks, control characters or `{MARKER}`, or is too long",
+                self.prefix
+            );
+            return Err(Error::new(ErrorKind::Invalid, "cache", what));
         }
         let shared = Shared {
             clock: self.store.clock().clone(),

@@ -27,7 +27,7 @@ pub(crate) type Accept<'a> = &'a mut (dyn FnMut(&Entry) -> bool + Send);
 /// A value served without a load of one's own.
 #[derive(Debug)]
 pub(crate) struct Served {
-    pub(crate) entry: Entry,
+    pub(crate) entry: Arc<Entry>,
     pub(crate) outcome: Outcome,
     pub(crate) landed: Option<Arc<Landed>>,
 }
@@ -71,7 +71,7 @@ pub(crate) struct Departure {
     pub(crate) seen: Option<Stamp>,
     pub(crate) policy: Arc<Policy>,
     /// The value to serve should the load fail, if it is still there then.
-    spare: Option<Entry>,
+    spare: Option<Arc<Entry>>,
     miss: Miss,
 }
 
@@ -226,7 +226,7 @@ impl Cache {
         key: &Key,
         policy: &Arc<Policy>,
         accept: Accept<'_>,
-        spare: Option<Entry>,
+        spare: Option<Arc<Entry>>,
         miss: Miss,
     ) -> Fetched<L> {
         match told {
@@ -395,7 +395,7 @@ impl Cache {
         look: &Look,
         approach: &Approach<'_>,
         accept: Accept<'_>,
-        spare: Option<Entry>,
+        spare: Option<Arc<Entry>>,
         miss: Miss,
     ) -> Result<Option<Step>> {
         let (key, policy) = (approach.key, approach.policy);
@@ -433,7 +433,7 @@ impl Cache {
         look: &Look,
         approach: &Approach<'_>,
         accept: Accept<'_>,
-        spare: Option<Entry>,
+        spare: Option<Arc<Entry>>,
         miss: Miss,
     ) -> Result<Option<Step>> {
         let step = match landing {
@@ -476,7 +476,7 @@ impl Cache {
         key: &Key,
         policy: &Policy,
         accept: Accept<'_>,
-        seen: Option<&Entry>,
+        seen: Option<&Arc<Entry>>,
         why: Stale,
     ) -> Option<Served> {
         let seen = seen?;

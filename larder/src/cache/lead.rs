@@ -231,7 +231,7 @@ impl Cache {
             flight.land(Landing::NotShared);
         } else {
             let landed = Landed {
-                entry,
+                entry: Arc::new(entry),
                 seq: flight.seq,
                 moved,
                 checked,
@@ -390,6 +390,17 @@ impl Cache {
     /// Ends the lease `seen` by a Pass marker, and drops the value: what is not kept now must not be
     /// served stale either.
     async fn pass(&self, key: &Key, seen: Stamp) {
+        if !self.shared.rules.keep(Rule::EndLease) {
+            return;
+        }
+        if let Err(error) = self.put_pass(key, seen).await {
+            tracing::debug!(%error, key = %key, "lease_left_to_lapse");
+        }
+    }
+
+    /// Writes a Pass marker over value and lease if the slot still has the stamp `seen`; says whether
+    /// it did.
+    pub(super) async fn put_pass(&self, key: &Key, seen: Stamp) -> crate::Result<bool> {
         let clock = &self.shared.clock;
         let until = clock.now().plus(PASS);
         let mark = Mark {
@@ -397,17 +408,11 @@ impl Cache {
             state: State::Pass,
             until,
         };
-        if !self.shared.rules.keep(Rule::EndLease) {
-            return;
-        }
-        if let Err(error) = self
-            .shared
+        let marker = Entry::bare(mark);
+        self.shared
             .store
-            .put(key, Entry::bare(mark), When::IfStamp(seen))
+            .put(key, marker, When::IfStamp(seen))
             .await
-        {
-            tracing::debug!(%error, key = %key, "lease_left_to_lapse");
-        }
     }
 
     /// Polls the slot for what another process loads.

@@ -48,7 +48,7 @@ pub(crate) struct Noted {
 /// A slot as it was read, with its numbers.
 #[derive(Debug)]
 pub(crate) struct Look {
-    pub(crate) entry: Option<Entry>,
+    pub(crate) entry: Option<Arc<Entry>>,
     /// Era and counter, noted after the slot was read and before anything is loaded.
     pub(crate) era: u64,
     pub(crate) seq: u64,
@@ -58,13 +58,13 @@ pub(crate) struct Look {
 
 impl Look {
     /// The entry, if it holds a value that may be looked at.
-    pub(crate) fn usable(&self, now: Moment) -> Option<&Entry> {
-        let usable = |entry: &&Entry| self.moved.is_none() && entry.is_within_grace(now);
+    pub(crate) fn usable(&self, now: Moment) -> Option<&Arc<Entry>> {
+        let usable = |entry: &&Arc<Entry>| self.moved.is_none() && entry.is_within_grace(now);
         self.entry.as_ref().filter(usable)
     }
 
     /// The entry, if the verbs see its value.
-    pub(crate) fn live(&self, now: Moment) -> Option<&Entry> {
+    pub(crate) fn live(&self, now: Moment) -> Option<&Arc<Entry>> {
         self.usable(now).filter(|entry| entry.is_live(now))
     }
 
@@ -128,7 +128,7 @@ impl Cache {
         let names = hint.unwrap_or_default();
         let ask = (note || !names.is_empty()).then(|| shared.tags(&names));
         let mut found = shared.store.get(std::slice::from_ref(key), ask).await?;
-        let entry = found.entries.pop().flatten();
+        let entry = found.entries.pop().flatten().map(Arc::new);
         if entry.as_ref().is_some_and(|entry| entry.unreadable) {
             count(&shared.counters.unreadable);
         }
@@ -281,7 +281,7 @@ impl Cache {
             let tagged = entry.as_ref().and_then(|entry| entry.tags.clone());
             let moved = tagged.and_then(|tagged| self.judge(&numbers, &names, &tagged));
             Look {
-                entry,
+                entry: entry.map(Arc::new),
                 era: first.era,
                 seq: first.seq,
                 moved,

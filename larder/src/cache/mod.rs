@@ -424,7 +424,7 @@ impl Cache {
         };
         let mut entry = Entry {
             stamp: crate::Stamp::draw(&self.shared.clock),
-            ..entry.clone()
+            ..Entry::clone(entry)
         };
         entry.state = crate::State::Idle;
         if entry.is_plain() {

@@ -142,6 +142,8 @@ impl IntoFuture for SetTicket {
                 return Ok(false);
             }
             let Some(entry) = ticket.cache.entry(value, &terms, Some(&tagged)) else {
+                ticket.cache.put_pass(&ticket.key, mark).await?;
+                ticket.mark = None;
                 return Ok(false);
             };
             let written = ticket

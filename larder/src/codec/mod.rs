@@ -2,7 +2,6 @@
 
 mod raw;
 
-use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -70,8 +69,7 @@ impl Codec {
     /// are not a `T`.
     pub(crate) fn decode<T: DeserializeOwned>(self, codec: u8, value: &Value) -> Option<T> {
         let bytes = match value {
-            // Digits are JSON, whatever the codec.
-            Value::Integer(number) => return serde_json::from_str(&number.to_string()).ok(),
+            Value::Integer(number) => return self.decode_integer(*number),
             Value::Bytes(bytes) if codec == self.number() => bytes,
             Value::Bytes(_) => return None,
         };
@@ -81,9 +79,21 @@ impl Codec {
             Self::Raw => T::deserialize(raw::Reader(bytes)).ok(),
         }
     }
+
+    /// Reads an integer, whatever codec wrote it.
+    fn decode_integer<T: DeserializeOwned>(self, number: i64) -> Option<T> {
+        // Some types are numbers to MessagePack and words to JSON, which is for people.
+        let packed = || {
+            let mut bytes = [0xd3; 9];
+            bytes[1..].copy_from_slice(&number.to_be_bytes());
+            unpack(&bytes)
+        };
+        let own = (self == Self::MessagePack).then(packed).flatten();
+        own.or_else(|| serde_json::from_str(&number.to_string()).ok())
+    }
 }
 
-fn unpack<T: DeserializeOwned>(bytes: &Bytes) -> Option<T> {
+fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
     reader.set_max_depth(MAX_DEPTH);
     T::deserialize(&mut reader).ok()
@@ -111,6 +121,7 @@ fn written(bytes: Vec<u8>) -> Value {
 mod tests {
     use std::collections::BTreeMap;
 
+    use bytes::Bytes;
     use serde::Deserialize;
 
     use super::*;

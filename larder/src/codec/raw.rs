@@ -234,7 +234,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NotRaw> {
-        visitor.visit_seq(SeqDeserializer::new(self.0.iter().copied()))
+        let mut octets = SeqDeserializer::new(self.0.iter().copied());
+        let value = visitor.visit_seq(&mut octets)?;
+        // An array is read from as many octets as it has, not from the first few of more.
+        octets.end()?;
+        Ok(value)
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, NotRaw> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
-use http::request;
+use http::{HeaderMap, request};
 
 use super::keys::{KeyOptions, Origin, header_list_key, page_key};
 use super::rules::{Cookies, vary};
@@ -46,7 +46,12 @@ pub(super) struct Variant {
     pub(super) values: Vec<VaryValue>,
     pub(super) key: Key,
     head: RwLock<Option<(Stamp, Arc<PageHead>)>>,
+    ready: RwLock<Option<(Second, HeaderMap)>>,
 }
+
+/// What the headers of a hit are made of: the write of the page, its age, and what is left of its
+/// TTL, in seconds.
+pub(super) type Second = (Stamp, u64, Option<u64>);
 
 impl Routes {
     /// The route of a request's URL.
@@ -86,7 +91,7 @@ impl Route {
     /// The variant that a request asks for, as far as it is known what the URL varies on.
     pub(super) fn variant(
         &self,
-        headers: &http::HeaderMap,
+        headers: &HeaderMap,
         cookies: &Cookies,
         options: &KeyOptions,
         cache: &Cache,
@@ -106,12 +111,13 @@ impl Route {
             .map(|value| value.map(|value| Bytes::from(value.into_owned())))
             .collect();
         let key = self.page_key(&values, options, cache);
-        let head = RwLock::default();
+        let (head, ready) = (RwLock::default(), RwLock::default());
         let variant = Arc::new(Variant {
             names: Arc::clone(&names),
             values,
             key,
             head,
+            ready,
         });
         let mut known = write(&self.known);
         if known.names == names {
@@ -166,6 +172,17 @@ impl Variant {
         let head = Arc::new(PageHead::decode(entry)?);
         *write(&self.head) = Some((entry.stamp, Arc::clone(&head)));
         Page::with_head(head, entry)
+    }
+
+    /// The headers of a hit, if they were made in this second.
+    pub(super) fn ready_headers(&self, second: Second) -> Option<HeaderMap> {
+        let ready = read(&self.ready);
+        let (_, headers) = ready.as_ref().filter(|(made, _)| *made == second)?;
+        Some(headers.clone())
+    }
+
+    pub(super) fn keep_ready(&self, second: Second, headers: &HeaderMap) {
+        *write(&self.ready) = Some((second, headers.clone()));
     }
 }
 

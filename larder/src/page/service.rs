@@ -7,10 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    AGE, CONTENT_LENGTH, HeaderMap, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE,
-};
-use http::{HeaderName, Method, Request, Response, StatusCode, Uri, request};
+use http::header::{AGE, CONTENT_LENGTH, HeaderMap};
+use http::{Method, Request, Response, StatusCode, Uri, request};
 use http_body::Body;
 use tokio::sync::oneshot;
 use tower_service::Service;
@@ -20,10 +18,10 @@ use super::layer::{Settings, Site};
 use super::load::{Answer, JustMade, PageLoad, Slot};
 use super::route::{Route, Variant};
 use super::rules::storable::{Asked, may_serve, may_use};
-use super::rules::validators::{Validators, Verdict, evaluate, not_modified_headers};
+use super::rules::validators::{CONDITIONS, Validators, Verdict, evaluate, not_modified_headers};
 use super::rules::{freshness, vary};
 use super::status;
-use super::stored::{HeaderList, Page};
+use super::stored::{HeaderList, Page, PageHead};
 use crate::cache::{Fetched, Look, Served};
 use crate::entry::{Entry, Stamp};
 use crate::event::{Bypass, Miss, Outcome, Reason};
@@ -194,9 +192,27 @@ impl Site {
             .filter(|list| *list.names == *variant.names)?;
         let entry = page.live(now)?;
         let page = self.suitable(question, list.mark, &variant, entry)?;
-        let outcome = Outcome::Hit(entry.fresh_until.left(now));
-        cache.hear(&route.list_key, || outcome.clone());
-        Some(self.serve(&parts.method, &parts.headers, page, &outcome))
+        let left = entry.fresh_until.left(now);
+        cache.hear(&route.list_key, || Outcome::Hit(left));
+        let outcome = Outcome::Hit(left);
+        if question.is_head || question.asked.conditional {
+            return Some(self.serve(&parts.method, &parts.headers, page, &outcome));
+        }
+        // The headers of a hit change once a second.
+        let second = (
+            entry.stamp,
+            self.age_of(&page.head),
+            left.map(|left| left.as_secs()),
+        );
+        let headers = variant.ready_headers(second).unwrap_or_else(|| {
+            let served = self.serve::<B>(&Method::GET, &parts.headers, page.clone(), &outcome);
+            variant.keep_ready(second, served.headers());
+            served.headers().clone()
+        });
+        let mut response = Response::new(PageBody::kept(page.body));
+        *response.status_mut() = page.head.status;
+        *response.headers_mut() = headers;
+        Some(response)
     }
 
     async fn answer<S, A, B>(
@@ -542,6 +558,12 @@ impl Site {
         Ok(Response::from_parts(parts, body))
     }
 
+    /// A page's age, in seconds.
+    fn age_of(&self, head: &PageHead) -> u64 {
+        let now = self.settings.cache.shared.clock.now().to_system_time();
+        freshness::age(head.stored.to_system_time(), head.age, now).as_secs()
+    }
+
     /// A kept page as an answer, or 304, or 412.
     fn serve<B: Body>(
         &self,
@@ -581,8 +603,7 @@ impl Site {
                 PageBody::empty(),
             ),
         };
-        let age = freshness::age(head.stored.to_system_time(), head.age, now);
-        headers.insert(AGE, age.as_secs().into());
+        headers.insert(AGE, self.age_of(&head).into());
         status::add(&mut headers, outcome, None);
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -591,15 +612,7 @@ impl Site {
     }
 }
 
-/// The headers that make a request conditional (RFC 9110 §13.1).
-const CONDITIONS: [HeaderName; 4] = [
-    IF_MATCH,
-    IF_NONE_MATCH,
-    IF_MODIFIED_SINCE,
-    IF_UNMODIFIED_SINCE,
-];
-
-/// Those headers of a request, which itself is about to be handed on.
+/// The headers of a request that make it conditional; the request itself is about to be handed on.
 fn conditions(headers: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::new();
     for name in CONDITIONS {

@@ -52,7 +52,7 @@ struct Inner {
     sweeping: AtomicBool,
 }
 
-type Entries = quick_cache::sync::Cache<Key, Entry, Weight, DefaultHashBuilder, Quiet>;
+type Entries = quick_cache::sync::Cache<Key, Arc<Entry>, Weight, DefaultHashBuilder, Quiet>;
 type Marks<'a> = MutexGuard<'a, HashMap<Key, Mark>>;
 
 /// The room an entry takes; never less than its share of the entry limit, so that a limit in bytes
@@ -62,25 +62,30 @@ struct Weight {
     least: u64,
 }
 
-impl Weighter<Key, Entry> for Weight {
-    fn weight(&self, key: &Key, entry: &Entry) -> u64 {
-        let value = entry.value.as_ref().map_or(0, Value::len);
-        let tags = entry
-            .tags
-            .as_ref()
-            .map_or(0, |tags| tags.good_from.len() * 24);
-        ((key.whole().len() + value + tags) as u64 + OVERHEAD).max(self.least)
+impl Weighter<Key, Arc<Entry>> for Weight {
+    fn weight(&self, key: &Key, entry: &Arc<Entry>) -> u64 {
+        weight(key, entry).max(self.least)
     }
+}
+
+/// What an entry costs, in bytes.
+fn weight(key: &Key, entry: &Entry) -> u64 {
+    let value = entry.value.as_ref().map_or(0, Value::len);
+    let tags = entry
+        .tags
+        .as_ref()
+        .map_or(0, |tags| tags.good_from.len() * 24);
+    (key.whole().len() + value + tags) as u64 + OVERHEAD
 }
 
 /// Does nothing when an entry is evicted.
 #[derive(Debug, Clone)]
 struct Quiet;
 
-impl Lifecycle<Key, Entry> for Quiet {
+impl Lifecycle<Key, Arc<Entry>> for Quiet {
     type RequestState = ();
 
-    fn on_evict(&self, (): &mut Self::RequestState, _: Key, _: Entry) {}
+    fn on_evict(&self, (): &mut Self::RequestState, _: Key, _: Arc<Entry>) {}
 }
 
 /// Settings of a [`Memory`].
@@ -219,16 +224,16 @@ impl Inner {
     }
 
     /// What the slot holds: the value with the mark over it.
-    fn slot(&self, key: &Key, marks: &Marks<'_>) -> Option<Entry> {
+    fn slot(&self, key: &Key, marks: &Marks<'_>) -> Option<Arc<Entry>> {
         match (self.entries.get(key), marks.get(key)) {
-            (Some(entry), Some(mark)) => Some(entry.marked(*mark)),
+            (Some(entry), Some(mark)) => Some(Arc::new(Entry::clone(&entry).marked(*mark))),
             (Some(entry), None) => Some(entry),
-            (None, Some(mark)) => Some(Entry::bare(*mark)),
+            (None, Some(mark)) => Some(Arc::new(Entry::bare(*mark))),
             (None, None) => None,
         }
     }
 
-    fn live(&self, key: &Key, marks: &Marks<'_>) -> Option<Entry> {
+    fn live(&self, key: &Key, marks: &Marks<'_>) -> Option<Arc<Entry>> {
         self.slot(key, marks)
             .filter(|entry| entry.is_live(self.clock.now()))
     }
@@ -253,7 +258,7 @@ impl Inner {
             );
             return Ok(());
         }
-        let weight = Weight { least: 0 }.weight(key, &entry);
+        let weight = weight(key, &entry);
         if weight > self.largest {
             self.entries.remove(key);
             let limit = self.largest;
@@ -286,7 +291,7 @@ impl Inner {
         if entry.stale_until != Moment::NEVER {
             self.start_sweeping();
         }
-        self.entries.insert(key.clone(), entry);
+        self.entries.insert(key.clone(), Arc::new(entry));
         Ok(())
     }
 
@@ -349,7 +354,7 @@ impl Store for Memory {
     }
 
     #[inline]
-    fn get_now(&self, key: &Key) -> Option<Option<Entry>> {
+    fn get_now(&self, key: &Key) -> Option<Option<Arc<Entry>>> {
         let inner = &*self.0;
         if let Some(entry) = inner.entries.get(key)
             && entry.is_live(inner.clock.now())
@@ -363,7 +368,7 @@ impl Store for Memory {
         let inner = &*self.0;
         let entries = keys
             .iter()
-            .map(|key| inner.slot(key, &inner.marks(key)))
+            .map(|key| inner.slot(key, &inner.marks(key)).map(Arc::unwrap_or_clone))
             .collect();
         Ok(Found {
             entries,
@@ -418,7 +423,7 @@ impl Store for Memory {
 
     async fn touch(&self, key: &Key, fresh_until: Moment) -> Result<Option<Head>> {
         let mut marks = self.0.marks(key);
-        let Some(mut entry) = self.0.live(key, &marks) else {
+        let Some(mut entry) = self.0.live(key, &marks).map(Arc::unwrap_or_clone) else {
             return Ok(None);
         };
         let head = entry.head();
@@ -435,7 +440,7 @@ impl Store for Memory {
 
     async fn add_to(&self, key: &Key, delta: i64) -> Result<Sum> {
         let mut marks = self.0.marks(key);
-        let Some(mut entry) = self.0.live(key, &marks) else {
+        let Some(mut entry) = self.0.live(key, &marks).map(Arc::unwrap_or_clone) else {
             return Ok(Sum::NoSuchKey);
         };
         let Some(Value::Integer(number)) = entry.value else {

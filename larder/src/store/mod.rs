@@ -91,8 +91,9 @@ pub trait Store: Debug + Display + Send + Sync + 'static {
 
     /// What the slot holds, if that can be told without waiting; else `None`.
     ///
-    /// May leave out the state of a slot whose value is live.
-    fn get_now(&self, key: &Key) -> Option<Option<Entry>>;
+    /// May leave out the state of a slot whose value is live. Shared, since this is the way of a hit
+    /// in memory, where a copy would cost as much as the rest.
+    fn get_now(&self, key: &Key) -> Option<Option<Arc<Entry>>>;
 
     /// What the slots hold, and the numbers of `tags`.
     async fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<Found>;
@@ -144,7 +145,7 @@ macro_rules! forward_to_inner {
             fn clock(&self) -> &Clock {
                 (**self).clock()
             }
-            fn get_now(&self, key: &Key) -> Option<Option<Entry>> {
+            fn get_now(&self, key: &Key) -> Option<Option<Arc<Entry>>> {
                 (**self).get_now(key)
             }
             async fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<Found> {

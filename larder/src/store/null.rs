@@ -1,6 +1,7 @@
 //! Nowhere: everything is accepted, nothing is kept.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -47,7 +48,7 @@ impl Store for Null {
         &self.clock
     }
 
-    fn get_now(&self, _: &Key) -> Option<Option<Entry>> {
+    fn get_now(&self, _: &Key) -> Option<Option<Arc<Entry>>> {
         Some(None)
     }
 

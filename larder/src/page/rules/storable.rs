@@ -8,8 +8,9 @@ use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, HOST, PRAGMA,
     SET_COOKIE, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, Method, StatusCode, request, response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, request, response};
 
+use super::validators::CONDITIONS;
 use super::{CacheControl, Cookies, NoCache, Reason, Rules, Vary, joined};
 
 /// What matters about a request whose page may come from the cache: all that is needed once its headers are gone.
@@ -20,6 +21,8 @@ pub struct Asked {
     cookies: bool,
     authorization: bool,
     anew: bool,
+    /// It has conditions, so that 304 or 412 may be the answer.
+    pub(crate) conditional: bool,
 }
 
 /// What a kept response brings along for later requests.
@@ -93,33 +96,79 @@ impl Audience {
 /// assert_eq!(may_use(&post, &Rules::new()), Err(Reason::Method));
 /// ```
 pub fn may_use(request: &request::Parts, rules: &Rules) -> Result<Asked, Reason> {
-    let headers = &request.headers;
     if request.method != Method::GET && request.method != Method::HEAD {
         return Err(Reason::Method);
     }
-    if names_several_hosts(request) {
+    let marks = Marks::of(&request.headers);
+    let target = request.uri.authority();
+    let differs = marks
+        .host
+        .zip(target)
+        .is_some_and(|(host, target)| host != target.as_str().as_bytes());
+    if marks.hosts > 1 || differs {
         return Err(Reason::Hosts);
     }
-    if headers.contains_key(UPGRADE) || has_member(headers, &CONNECTION, "upgrade") {
+    if marks.upgrade {
         return Err(Reason::Upgrade);
     }
-    if has_body(headers) {
+    if marks.body {
         return Err(Reason::RequestBody);
     }
     let (never, anew) = if rules.clients_decide {
-        refusals(headers)
+        refusals(&request.headers)
     } else {
         (false, false)
     };
     if never {
         return Err(Reason::ClientRefused);
     }
-    let authorization = headers.contains_key(AUTHORIZATION);
     Ok(Asked {
-        cookies: headers.contains_key(COOKIE),
-        authorization,
+        cookies: marks.cookies,
+        authorization: marks.authorization,
         anew,
+        conditional: marks.conditional,
     })
+}
+
+/// What the headers of a request say of it, gathered in one walk: this is the way of every hit.
+#[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each asked once"
+)]
+struct Marks<'a> {
+    host: Option<&'a [u8]>,
+    hosts: usize,
+    cookies: bool,
+    authorization: bool,
+    upgrade: bool,
+    body: bool,
+    conditional: bool,
+}
+
+impl<'a> Marks<'a> {
+    fn of(headers: &'a HeaderMap) -> Self {
+        let mut marks = Self::default();
+        for (name, value) in headers {
+            if name == HOST {
+                marks.host.get_or_insert(value.as_bytes());
+                marks.hosts += 1;
+            } else if name == COOKIE {
+                marks.cookies = true;
+            } else if name == AUTHORIZATION {
+                marks.authorization = true;
+            } else if name == UPGRADE || (name == CONNECTION && lists(value, "upgrade")) {
+                marks.upgrade = true;
+            } else if name == TRANSFER_ENCODING
+                || (name == CONTENT_LENGTH && value.as_bytes() != b"0")
+            {
+                marks.body = true;
+            } else if CONDITIONS.contains(name) {
+                marks.conditional = true;
+            }
+        }
+        marks
+    }
 }
 
 /// Decides whether a response may be kept, from its head alone.
@@ -238,24 +287,6 @@ fn refused_by_headers(
     Err(reason)
 }
 
-fn names_several_hosts(request: &request::Parts) -> bool {
-    let mut hosts = request.headers.get_all(HOST).iter();
-    let (host, more) = (hosts.next(), hosts.next().is_some());
-    let target = request.uri.authority();
-    let differs = host
-        .zip(target)
-        .is_some_and(|(host, target)| host.as_bytes() != target.as_str().as_bytes());
-    more || differs
-}
-
-fn has_body(headers: &HeaderMap) -> bool {
-    let empty = headers
-        .get_all(CONTENT_LENGTH)
-        .iter()
-        .all(|value| value.as_bytes() == b"0");
-    headers.contains_key(TRANSFER_ENCODING) || !empty
-}
-
 /// Reads what a request refuses: to be kept or looked up at all, and a page that is already there.
 fn refusals(headers: &HeaderMap) -> (bool, bool) {
     let said = CacheControl::of(headers);
@@ -267,8 +298,11 @@ fn refusals(headers: &HeaderMap) -> (bool, bool) {
 }
 
 fn has_member(headers: &HeaderMap, name: &http::HeaderName, wanted: &str) -> bool {
-    let lines = headers.get_all(name).iter();
-    let mut members = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    headers.get_all(name).iter().any(|line| lists(line, wanted))
+}
+
+fn lists(line: &HeaderValue, wanted: &str) -> bool {
+    let mut members = line.as_bytes().split(|&byte| byte == b',');
     members.any(|member| member.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
 }
 

@@ -128,6 +128,14 @@ fn is_etag(text: &str) -> bool {
     inner.is_some_and(|inner| !inner.contains('"'))
 }
 
+/// The headers that make a request conditional (RFC 9110 §13.1).
+pub(crate) const CONDITIONS: [HeaderName; 4] = [
+    IF_MATCH,
+    IF_NONE_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_UNMODIFIED_SINCE,
+];
+
 /// Evaluates the conditions of a request against what the page is known by.
 ///
 /// A response that is not a success (2xx) has no conditions. `If-Range` has no part: a `Range` gets the whole page.
