@@ -78,7 +78,7 @@ struct Inner {
 struct Content {
     memory: Memory,
     faults: Faults,
-    snapshot: Vec<(Key, Entry)>,
+    snapshot: Vec<(Key, Arc<Entry>)>,
 }
 
 /// What becomes of one act.
@@ -148,7 +148,8 @@ impl Server {
         self.say(|| "server restores its snapshot".to_owned());
         let memory = memory(&self.0.clock);
         let snapshot = self.content().snapshot.clone();
-        for (key, mut entry) in snapshot {
+        for (key, entry) in snapshot {
+            let mut entry = Arc::unwrap_or_clone(entry);
             entry.state = State::Idle;
             if entry.tags.is_some() {
                 // It fitted before.
@@ -340,7 +341,7 @@ impl Store for Remote {
         &self.clock
     }
 
-    fn get_now(&self, key: &Key) -> Option<Option<Entry>> {
+    fn get_now(&self, key: &Key) -> Option<Option<Arc<Entry>>> {
         let (at_once, memory) = {
             let content = self.server.content();
             (content.faults.at_once, content.memory.clone())

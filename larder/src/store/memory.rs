@@ -199,7 +199,7 @@ impl Memory {
 
     /// Every value that is kept.
     #[cfg(feature = "simulation")]
-    pub(crate) fn values(&self) -> Vec<(Key, Entry)> {
+    pub(crate) fn values(&self) -> Vec<(Key, Arc<Entry>)> {
         self.0.entries.iter().collect()
     }
 
