@@ -406,6 +406,12 @@ impl Judge {
         }
     }
 
+    /// All that happened, to compare.
+    pub(crate) fn record(&self) -> String {
+        let book = self.book();
+        format!("{:?} {:?}", book.calls, book.loads)
+    }
+
     /// What can be judged only when all is over.
     pub(crate) fn verdict(&self, plan: &Plan) -> Option<String> {
         let mut book = self.book();

@@ -33,6 +33,16 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Runs the course of `seed`; returns the promise that it broke, if it broke one.
 pub(crate) fn run(seed: u64, broken: Option<Rule>, trace: bool) -> Option<String> {
+    let world = play(seed, broken, trace);
+    world.judge.verdict(&world.plan)
+}
+
+/// Runs the course of `seed`; returns all that happened.
+pub(crate) fn record(seed: u64) -> String {
+    play(seed, None, false).judge.record()
+}
+
+fn play(seed: u64, broken: Option<Rule>, trace: bool) -> Arc<World> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -41,7 +51,7 @@ pub(crate) fn run(seed: u64, broken: Option<Rule>, trace: bool) -> Option<String
     runtime.block_on(course(seed, broken, trace))
 }
 
-async fn course(seed: u64, broken: Option<Rule>, trace: bool) -> Option<String> {
+async fn course(seed: u64, broken: Option<Rule>, trace: bool) -> Arc<World> {
     let plan = Plan::draw(seed);
     let log: fn(&str) = |what| eprintln!("            {what}");
     let server = Server::with_log(seed, trace.then_some(log));
@@ -68,7 +78,7 @@ async fn course(seed: u64, broken: Option<Rule>, trace: bool) -> Option<String> 
         let _ = task.await;
     }
     world.finish().await;
-    world.judge.verdict(&world.plan)
+    world
 }
 
 impl Process {
