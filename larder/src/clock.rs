@@ -5,11 +5,11 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 /// A moment: milliseconds since 1970, wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -77,7 +77,25 @@ enum Kind {
 
 struct Seeded {
     start: tokio::time::Instant,
-    chance: Mutex<fastrand::Rng>,
+    chance: Arc<Mutex<fastrand::Rng>>,
+    process: Process,
+}
+
+/// What runs by one seeded clock, so that a simulation can end it all at once.
+#[derive(Default)]
+struct Process {
+    tasks: Mutex<Vec<AbortHandle>>,
+    has_crashed: AtomicBool,
+}
+
+impl Process {
+    fn adopt(&self, task: AbortHandle) {
+        if self.has_crashed.load(Ordering::Acquire) {
+            task.abort();
+        }
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.push(task);
+    }
 }
 
 /// Where test clocks begin: 14 November 2023, 22:13:20 UTC.
@@ -100,8 +118,42 @@ impl Clock {
     pub fn seeded(seed: u64) -> Self {
         Self(Kind::Seeded(Arc::new(Seeded {
             start: tokio::time::Instant::now(),
-            chance: Mutex::new(fastrand::Rng::with_seed(seed)),
+            chance: Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))),
+            process: Process::default(),
         })))
+    }
+
+    /// A clock of the same time and chance, whose tasks can crash apart from this one's.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn process(&self) -> Self {
+        match &self.0 {
+            Kind::Seeded(seeded) => Self(Kind::Seeded(Arc::new(Seeded {
+                start: seeded.start,
+                chance: Arc::clone(&seeded.chance),
+                process: Process::default(),
+            }))),
+            _ => self.clone(),
+        }
+    }
+
+    /// Ends every task that was spawned by this clock, and lets no other begin.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn crash(&self) {
+        let Kind::Seeded(seeded) = &self.0 else {
+            return;
+        };
+        let process = &seeded.process;
+        process.has_crashed.store(true, Ordering::Release);
+        let mut tasks = process.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        for task in std::mem::take(&mut *tasks) {
+            task.abort();
+        }
+    }
+
+    /// Whether other threads can tell the time by this clock: a seeded one belongs to its runtime.
+    #[cfg(feature = "memory")]
+    pub(crate) fn is_for_all_threads(&self) -> bool {
+        !matches!(self.0, Kind::Seeded(_))
     }
 
     /// The present moment.
@@ -149,23 +201,25 @@ impl Clock {
         tokio::time::timeout(span, work).await.ok()
     }
 
-    #[expect(clippy::unused_self, reason = "a seam, whatever the clock")]
     pub(crate) fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        tokio::spawn(work)
+        let task = tokio::spawn(work);
+        if let Kind::Seeded(seeded) = &self.0 {
+            seeded.process.adopt(task.abort_handle());
+        }
+        task
     }
 
-    #[expect(clippy::unused_self, reason = "a seam, whatever the clock")]
     /// Runs `work` in the background if there is a runtime to run it; for use in `Drop`.
     pub(crate) fn spawn_if_running<F>(&self, work: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(work);
+        if tokio::runtime::Handle::try_current().is_ok() {
+            drop(self.spawn(work));
         }
     }
 }

@@ -9,9 +9,10 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::entry::{Entry, Stamp};
 use crate::{Error, Key};
@@ -23,7 +24,9 @@ pub(crate) struct Flight {
     /// The numbers noted before the load.
     pub(crate) era: u64,
     pub(crate) seq: u64,
-    stage: watch::Sender<Stage>,
+    stage: Mutex<Stage>,
+    /// Wakes those who wait in the order in which they came.
+    changed: Notify,
 }
 
 #[derive(Clone)]
@@ -91,54 +94,66 @@ impl Flight {
             mark,
             era,
             seq,
-            stage: watch::Sender::new(stage),
+            stage: Mutex::new(stage),
+            changed: Notify::new(),
         })
     }
 
     /// Says that the lease is in its slot, so that others may join.
     pub(crate) fn placed(&self) {
-        self.stage.send_replace(Stage::Flying);
+        *self.stage() = Stage::Flying;
+        self.changed.notify_waiters();
     }
 
     /// Says how it ended; only the first word counts.
     pub(crate) fn land(&self, landing: Landing) {
-        self.stage.send_if_modified(|stage| {
-            let is_first = !matches!(stage, Stage::Landed(_));
-            if is_first {
-                *stage = Stage::Landed(landing);
+        {
+            let mut stage = self.stage();
+            if matches!(*stage, Stage::Landed(_)) {
+                return;
             }
-            is_first
-        });
+            *stage = Stage::Landed(landing);
+        }
+        self.changed.notify_waiters();
     }
 
     /// Waits until the lease is in its slot, or will never be.
     pub(crate) async fn until_placed(&self) {
-        let mut stage = self.stage.subscribe();
-        // An error means that the flight is gone, which is as good an answer: look again.
-        let _ = stage
-            .wait_for(|stage| !matches!(stage, Stage::Placing))
-            .await;
+        let is_placed = |stage: &Stage| (!matches!(stage, Stage::Placing)).then_some(());
+        self.wait_for(is_placed).await;
     }
 
     /// Waits until it has landed.
     pub(crate) async fn until_landed(&self) -> Landing {
-        let mut stage = self.stage.subscribe();
-        match stage
-            .wait_for(|stage| matches!(stage, Stage::Landed(_)))
-            .await
-            .as_deref()
-        {
-            Ok(Stage::Landed(landing)) => landing.clone(),
-            _ => Landing::Again,
+        let landing = |stage: &Stage| match stage {
+            Stage::Landed(landing) => Some(landing.clone()),
+            _ => None,
+        };
+        self.wait_for(landing).await
+    }
+
+    async fn wait_for<R>(&self, until: impl Fn(&Stage) -> Option<R>) -> R {
+        loop {
+            // Listens before it looks, so that no change falls between the two.
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if let Some(found) = until(&self.stage()) {
+                return found;
+            }
+            changed.await;
         }
     }
 
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_placing(&self) -> bool {
-        matches!(*self.stage.borrow(), Stage::Placing)
+        matches!(*self.stage(), Stage::Placing)
     }
 
     fn has_landed(&self) -> bool {
-        matches!(*self.stage.borrow(), Stage::Landed(_))
+        matches!(*self.stage(), Stage::Landed(_))
     }
 }
 

@@ -88,6 +88,8 @@ mod flight;
 mod key;
 #[cfg(feature = "page")]
 pub mod page;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod store;
 mod ttl;
 

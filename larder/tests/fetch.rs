@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use larder::simulation::Server;
 use larder::store::{Memory, Store as _};
 use larder::{Cache, Clock, ErrorKind, FetchError, Mark, Policy, Stamp, State};
 use tokio::time::sleep;
@@ -400,6 +401,154 @@ async fn a_load_hands_its_tags_and_life_to_the_load_around_it() {
     );
     cache.invalidate(["object:5"]).await.unwrap();
     assert_eq!(cache.get::<i32>("outer").await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_made_of_a_value_that_is_not_kept_has_its_tags_and_its_life() {
+    for why in ["passed", "late tag", "passed before", "waited too long"] {
+        let cache = cache();
+        match why {
+            "passed before" => {
+                let pass = |loading: larder::Loading| async move {
+                    loading.pass();
+                    Ok::<_, String>(1)
+                };
+                assert_eq!(cache.fetch_with("inner", pass).await.unwrap(), 1);
+            }
+            "waited too long" => {
+                let slow = cache.clone();
+                let source = Source::default();
+                tokio::spawn(async move { slow.fetch("inner", move || source.load()).await });
+                sleep(SECOND / 10).await;
+            }
+            _ => {}
+        }
+        let inner = cache.clone();
+        let load = move || async move {
+            let load = move |loading: larder::Loading| async move {
+                if why == "late tag" {
+                    loading.tag("object:5");
+                }
+                if why != "waited too long" {
+                    loading.pass();
+                }
+                Ok::<_, String>(2)
+            };
+            let tag = (why != "late tag").then_some("object:5");
+            let policy = Policy::new().ttl(2 * SECOND).tags(tag).wait(SECOND / 10);
+            inner.fetch_with("inner", load).policy(policy).await
+        };
+        let outer = cache.fetch("outer", load).ttl(60 * SECOND).await;
+        assert_eq!(outer.unwrap(), 2, "{why}");
+        let life = cache.ttl("outer").await.unwrap();
+        assert_eq!(life, Some(larder::Ttl::For(2 * SECOND)), "{why}");
+
+        cache.invalidate(["object:5"]).await.unwrap();
+
+        assert_eq!(cache.get::<i32>("outer").await.unwrap(), None, "{why}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_made_of_many_loaded_beside_the_cache_has_their_tags() {
+    let cache = cache();
+    let none = |_| async { Ok::<_, String>(HashMap::new()) };
+    let found: HashMap<String, i32> = cache.fetch_many(["inner"], none).await.unwrap();
+    assert!(found.is_empty());
+    let inner = cache.clone();
+    let load = move || async move {
+        let load = |keys: Vec<String>| async {
+            Ok::<_, String>(keys.into_iter().map(|key| (key, 2)).collect())
+        };
+        inner.fetch_many(["inner"], load).tags(["object:5"]).await
+    };
+    let outer = cache.fetch("outer", load).await.unwrap();
+    assert_eq!(outer, HashMap::from([("inner".to_owned(), 2)]));
+
+    cache.invalidate(["object:5"]).await.unwrap();
+
+    let outer = cache.get::<HashMap<String, i32>>("outer").await;
+    assert_eq!(outer.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_load_sets_by_hand_is_as_old_as_the_load() {
+    for why in ["kept", "beside the cache", "server restarted"] {
+        let server = Server::new(1);
+        let cache = Cache::new(server.connect());
+        let load = |act: bool| {
+            let (server, cache) = (server.clone(), cache.clone());
+            move |loading: larder::Loading| async move {
+                if why == "beside the cache" {
+                    loading.pass();
+                }
+                if act {
+                    cache.invalidate(["t"]).await?;
+                    if why == "server restarted" {
+                        server.restart();
+                    }
+                    cache.set("row", "read before").tags(["t"]).await?;
+                }
+                Ok::<_, larder::Error>(1)
+            }
+        };
+        if why == "beside the cache" {
+            cache.fetch_with("k", load(false)).await.unwrap();
+        }
+
+        cache.fetch_with("k", load(true)).await.unwrap();
+
+        assert_eq!(cache.get::<String>("row").await.unwrap(), None, "{why}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_made_of_two_tag_spaces_is_not_kept_however_far_around() {
+    let memory = Memory::builder().clock(Clock::seeded(1)).build();
+    let cache = |prefix| {
+        let builder = Cache::builder(memory.clone()).prefix(prefix).space(prefix);
+        builder.build().unwrap()
+    };
+    let (here, there) = (cache("here"), cache("there"));
+    let middle = here.clone();
+    let load = || async move {
+        let load = || async move {
+            let load = || async { Ok::<_, String>(1) };
+            there.fetch("inner", load).tags(["t"]).await
+        };
+        middle.fetch("middle", load).await
+    };
+
+    assert!(here.fetch("outer", load).await.is_ok());
+
+    assert_eq!(here.get::<i32>("middle").await.unwrap(), None);
+    assert_eq!(here.get::<i32>("outer").await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clear_also_drops_what_was_made_of_a_cleared_value_under_another_prefix() {
+    for was_invalidated_before in [false, true] {
+        let memory = Memory::builder().clock(Clock::seeded(1)).build();
+        let cache = |prefix| {
+            let builder = Cache::builder(memory.clone()).prefix(prefix);
+            builder.build().unwrap()
+        };
+        let (values, pages) = (cache("values"), cache("pages"));
+        if was_invalidated_before {
+            values.invalidate(["t"]).await.unwrap();
+        }
+        let value = values.clone();
+        let load = || async move {
+            let load = || async { Ok::<_, String>(1) };
+            value.fetch("k", load).tags(["t"]).await
+        };
+        assert_eq!(pages.fetch("page", load).await.unwrap(), 1);
+
+        values.clear().await.unwrap();
+
+        let page = pages.get::<i32>("page").await.unwrap();
+        assert_eq!(page, None, "invalidated before: {was_invalidated_before}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

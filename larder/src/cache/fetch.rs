@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 
 use super::Cache;
 use super::lead::{Load, Told};
-use super::look::{Look, STALE_LIFE, life};
+use super::look::{Look, Noted, STALE_LIFE, life};
 use super::policy::Policy;
 use super::rules::Rule;
 use super::scope::Scope;
@@ -49,7 +49,7 @@ pub(crate) enum Fetched<L: Load> {
     /// The caller's load failed, or another's did and the caller's did not run.
     Failed(Failure, Miss, Option<L>),
     /// The load is to run beside the cache; nothing of it may be kept or shared.
-    Alone(L, Bypass),
+    Alone(L, Bypass, Noted),
     /// The store failed before the load ran.
     StoreFailed(Error, L),
 }
@@ -58,7 +58,7 @@ pub(crate) enum Fetched<L: Load> {
 enum Step {
     Serve(Served),
     Fail(Failure, Miss),
-    Alone(Bypass),
+    Alone(Bypass, Noted),
     Lead(Departure),
     /// Serve this, and load behind it.
     Refresh(Served, Option<Departure>),
@@ -116,7 +116,7 @@ impl Cache {
                 Ok(Step::Fail(failure, miss)) => {
                     return Fetched::Failed(failure, miss, Some(load));
                 }
-                Ok(Step::Alone(why)) => return Fetched::Alone(load, why),
+                Ok(Step::Alone(why, noted)) => return Fetched::Alone(load, why, noted),
                 Ok(Step::Refresh(served, departure)) => {
                     let unused = match departure {
                         None => Some(load),
@@ -174,7 +174,7 @@ impl Cache {
                 Ok(Step::Fail(failure, miss)) => {
                     return Fetched::Failed(failure, miss, Some(load));
                 }
-                Ok(Step::Alone(why)) => return Fetched::Alone(load, why),
+                Ok(Step::Alone(why, noted)) => return Fetched::Alone(load, why, noted),
                 Ok(Step::Lead(departure)) => departure,
             };
             let (spare, miss) = (departure.spare.clone(), departure.miss.clone());
@@ -242,7 +242,8 @@ impl Cache {
                 }
             }
             Told::StoreFailed(error, load) => Fetched::StoreFailed(error, load),
-            Told::NotPlaced(load) => Fetched::Alone(load, Bypass::WaitedTooLong),
+            // The callers look again instead. Noted is an era in which nothing can be kept.
+            Told::NotPlaced(load) => Fetched::Alone(load, Bypass::WaitedTooLong, Noted::default()),
         }
     }
 
@@ -296,7 +297,7 @@ impl Cache {
                 .filter(|entry| within(entry, policy.if_error, now))
                 .cloned();
             match look.state(now) {
-                State::Pass => return Ok(Step::Alone(Bypass::Passed)),
+                State::Pass => return Ok(Step::Alone(Bypass::Passed, look.noted())),
                 State::Failed => {
                     if let Some(entry) = spare {
                         let outcome = Outcome::Stale(Stale::LoadFailed);
@@ -312,10 +313,10 @@ impl Cache {
             }
             if Scope::is_loading(self.identity(), key) {
                 tracing::warn!(key = %key, "load_needs_itself");
-                return Ok(Step::Alone(Bypass::Cycle));
+                return Ok(Step::Alone(Bypass::Cycle, look.noted()));
             }
             if approach.patience(now).is_zero() {
-                return Ok(Step::Alone(Bypass::WaitedTooLong));
+                return Ok(Step::Alone(Bypass::WaitedTooLong, look.noted()));
             }
             match self.board(&look, approach, now) {
                 Boarding::Doubt(mark) => approach.doubted = Some(mark),
@@ -418,7 +419,7 @@ impl Cache {
             patience = approach.patience(clock.now());
         }
         match clock.timeout(patience, flight.until_landed()).await {
-            None => Ok(Some(Step::Alone(Bypass::WaitedTooLong))),
+            None => Ok(Some(Step::Alone(Bypass::WaitedTooLong, look.noted()))),
             Some(landing) => {
                 self.landed(landing, look, approach, accept, spare, miss)
                     .await
@@ -438,15 +439,15 @@ impl Cache {
         let step = match landing {
             Landing::Again => return Ok(None),
             Landing::StoreFailed(error) => return Err(error),
-            Landing::NotShared => Step::Alone(Bypass::Passed),
-            Landing::TooLong => Step::Alone(Bypass::WaitedTooLong),
+            Landing::NotShared => Step::Alone(Bypass::Passed, look.noted()),
+            Landing::TooLong => Step::Alone(Bypass::WaitedTooLong, look.noted()),
             Landing::Value(landed) => {
                 if !landed.is_for(look.seq) && self.shared.rules.keep(Rule::StartOver) {
                     return Ok(None);
                 }
                 if !accept(&landed.entry) {
                     // A page learns here which variant it is, and looks elsewhere.
-                    return Ok(Some(Step::Alone(Bypass::Passed)));
+                    return Ok(Some(Step::Alone(Bypass::Passed, look.noted())));
                 }
                 let outcome = Outcome::Joined(miss);
                 let entry = landed.entry.clone();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::Cache;
 use super::counts::count;
 use super::fetch::Departure;
-use super::look::life;
+use super::look::{Noted, life};
 use super::policy::{LEASE, PASS, Policy};
 use super::rules::Rule;
 use super::scope::{Gathered, Scope};
@@ -121,7 +121,7 @@ impl Cache {
     async fn load_under_lease<L: Load>(&self, pilot: &Pilot, policy: &Policy, load: L) -> Told<L> {
         let (flight, key) = (pilot.flight(), pilot.key());
         count(&self.shared.counters.loads);
-        let scope = Scope::new(self.identity(), key.clone(), flight.era, flight.seq);
+        let scope = Scope::new(self, key.clone(), flight.era, flight.seq);
         let run = caught(scope.clone().around(load.run(flight.clone())));
         let run = async {
             match policy.time_limit {
@@ -187,15 +187,11 @@ impl Cache {
             Keep::Value(kept) => Some(kept),
         };
         let Some(kept) = kept else {
-            if !self.shared.rules.keep(Rule::PassIsPrivate) {
-                flight.land(Landing::Again);
-            }
             self.pass(key, flight.mark).await;
             flight.land(Landing::NotShared);
-            return Verdict {
-                tagged: None,
-                life: gathered.life,
-            };
+            let &Flight { era, seq, .. } = &**flight;
+            let (noted, own) = (Noted { era, seq }, Vec::new());
+            return self.not_kept(noted, policy, Ttl::Default, own, gathered);
         };
         let tagged = self
             .good_from(flight, policy, &kept.tags, gathered.tags)
@@ -246,6 +242,41 @@ impl Cache {
         verdict
     }
 
+    /// What is made of a value that is not kept depends on the same.
+    pub(super) fn not_kept(
+        &self,
+        noted: Noted,
+        policy: &Policy,
+        ttl: Ttl,
+        own: Vec<Tag>,
+        gathered: Gathered,
+    ) -> Verdict {
+        let ttl = ttl.or(policy.ttl).or(self.shared.default_ttl);
+        let deadline = ttl
+            .deadline(self.shared.clock.now())
+            .min(gathered.life.unwrap_or(Moment::NEVER));
+        let life = life(deadline);
+        if !self.shared.rules.keep(Rule::PassOn) {
+            return Verdict { tagged: None, life };
+        }
+        let mut tags = gathered.tags;
+        for tag in policy.tags.iter().cloned().chain(own) {
+            let number = tags.entry(tag).or_insert(noted.seq);
+            *number = noted.seq.min(*number);
+        }
+        let tagged = Tagged {
+            // Nobody's era, where what was read mixes: then what is made of this mixes as well.
+            era: if gathered.mixed {
+                !noted.era
+            } else {
+                noted.era
+            },
+            good_from: tags.into_iter().collect(),
+        };
+        let tagged = Some(Arc::new(tagged));
+        Verdict { tagged, life }
+    }
+
     /// Per tag, the number that the value is good from: the one noted before the load for its own,
     /// the inner value's for inherited ones, the smaller where both.
     async fn good_from(
@@ -276,13 +307,18 @@ impl Cache {
         let Some(tagged) = tagged else {
             return (false, u64::MAX);
         };
+        let look = self.shared.rules.keep(Rule::LookAtEnd);
         let names: Vec<Tag> = tagged
             .good_from
             .iter()
             .map(|(tag, _)| tag.clone())
             .collect();
         match self.numbers(&names).await {
-            Ok(numbers) => (numbers.moved(&names, tagged).is_some(), numbers.seq),
+            Ok(numbers) => {
+                let moved = look && self.judge(&numbers, &names, tagged).is_some();
+                let far = self.shared.rules.keep(Rule::KnowHowFar);
+                (moved, if far { numbers.seq } else { u64::MAX })
+            }
             Err(error) => {
                 tracing::debug!(%error, "tags_not_checked");
                 (true, flight.seq)

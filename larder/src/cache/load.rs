@@ -14,7 +14,10 @@ use serde::de::DeserializeOwned;
 use super::Cache;
 use super::fetch::Fetched;
 use super::lead::{Keep, Kept, Load};
+use super::look::Noted;
 use super::policy::Policy;
+use super::rules::Rule;
+use super::scope::Scope;
 use super::write::Boxed;
 use crate::entry::{Entry, Tag};
 use crate::event::{Bypass, Outcome};
@@ -133,6 +136,8 @@ struct Typed<F, T, E> {
     load: F,
     codec: Codec,
     kept_stale: Duration,
+    /// Whether what is not kept is not shared.
+    is_private: bool,
     types: PhantomData<fn() -> (T, E)>,
 }
 
@@ -149,11 +154,9 @@ where
         let loading = Loading::default();
         let value = (self.load)(loading.clone()).await.map_err(failure)?;
         let Said { ttl, tags, pass } = loading.said(std::mem::take);
-        if pass {
-            return Ok((value, Keep::Pass));
-        }
-        let keep = match self.codec.encode(&value) {
-            Ok(encoded) => Keep::Value(Kept {
+        let encoded = (!pass || !self.is_private).then(|| self.codec.encode(&value));
+        let keep = match encoded {
+            Some(Ok(encoded)) => Keep::Value(Kept {
                 value: encoded,
                 codec: self.codec.number(),
                 ttl,
@@ -161,8 +164,12 @@ where
                 tags,
                 extra: None,
             }),
-            Err(error) => {
-                tracing::warn!(%error, "not_kept_since_not_encodable");
+            failed => {
+                if let Some(Err(error)) = failed {
+                    tracing::warn!(%error, "not_kept_since_not_encodable");
+                }
+                // Not kept, but what is made of it may be.
+                Scope::absorb_own(tags);
                 Keep::Pass
             }
         };
@@ -397,17 +404,38 @@ impl Cache {
                 self.hear(key, || Outcome::Bypass(Bypass::StoreFailed));
                 Err(FetchError::Store(error))
             }
-            Fetched::Alone(typed, why) => {
+            Fetched::Alone(typed, why, noted) => {
                 self.hear(key, || Outcome::Bypass(why));
-                let load = (typed.load)(Loading::default());
-                let done = match policy.time_limit {
-                    None => Some(load.await),
-                    Some(limit) => self.shared.clock.timeout(limit, load).await,
-                };
-                done.ok_or(FetchError::Timeout)?
-                    .map_err(|error| FetchError::Load(Arc::new(error)))
+                self.load_alone(key, policy, noted, typed.load).await
             }
         }
+    }
+
+    /// Loads beside the cache. Nothing is kept of it, but what the caller makes of it may be.
+    async fn load_alone<F, Fut, T, E>(
+        &self,
+        key: &Key,
+        policy: &Policy,
+        noted: Noted,
+        load: F,
+    ) -> Result<T, FetchError<E>>
+    where
+        F: FnOnce(Loading) -> Fut + Send,
+        Fut: Future<Output = Result<T, E>> + Send,
+    {
+        let loading = Loading::default();
+        let scope = Scope::new(self, key.clone(), noted.era, noted.seq);
+        let load = load(loading.clone());
+        let load = scope.clone().around(load);
+        let done = match policy.time_limit {
+            None => Some(load.await),
+            Some(limit) => self.shared.clock.timeout(limit, load).await,
+        };
+        let Said { ttl, tags, .. } = loading.said(std::mem::take);
+        let verdict = self.not_kept(noted, policy, ttl, tags, scope.take());
+        self.absorb(verdict.tagged.as_deref(), verdict.life);
+        done.ok_or(FetchError::Timeout)?
+            .map_err(|error| FetchError::Load(Arc::new(error)))
     }
 
     /// Decodes an entry for a typed fetch; says whether it could.
@@ -425,6 +453,7 @@ impl Cache {
             load,
             codec: self.shared.codec,
             kept_stale,
+            is_private: self.shared.rules.keep(Rule::PassIsPrivate),
             types: PhantomData,
         }
     }

@@ -38,6 +38,13 @@ impl Hints {
     }
 }
 
+/// The counter as it was before something is loaded.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Noted {
+    pub(crate) era: u64,
+    pub(crate) seq: u64,
+}
+
 /// A slot as it was read, with its numbers.
 #[derive(Debug)]
 pub(crate) struct Look {
@@ -59,6 +66,11 @@ impl Look {
     /// The entry, if the verbs see its value.
     pub(crate) fn live(&self, now: Moment) -> Option<&Arc<Entry>> {
         self.usable(now).filter(|entry| entry.is_live(now))
+    }
+
+    pub(crate) fn noted(&self) -> Noted {
+        let &Self { era, seq, .. } = self;
+        Noted { era, seq }
     }
 
     /// What tells this slot from any later state of it.
@@ -161,10 +173,13 @@ impl Cache {
         Ok(self.judge(&numbers, &names, tagged))
     }
 
-    fn judge(&self, numbers: &Numbers, names: &[Tag], tagged: &Tagged) -> Option<Tag> {
+    pub(super) fn judge(&self, numbers: &Numbers, names: &[Tag], tagged: &Tagged) -> Option<Tag> {
         let mut numbers = numbers.clone();
         if !self.shared.rules.keep(Rule::CheckEra) {
             numbers.era = tagged.era;
+        }
+        if !self.shared.rules.keep(Rule::CountFromFloor) {
+            numbers.floor = 0;
         }
         numbers.moved(names, tagged)
     }

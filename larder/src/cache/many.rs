@@ -15,14 +15,14 @@ use tokio::task::JoinSet;
 use super::Cache;
 use super::lead::{Keep, Kept, caught};
 use super::load::{FetchError, policy};
-use super::look::{Look, STALE_LIFE, life};
+use super::look::{Look, Noted, STALE_LIFE, life};
 use super::policy::{LEASE, Policy};
 use super::scope::Scope;
 use super::write::Boxed;
 use crate::entry::{Entry, Stamp, State, Value};
 use crate::event::{Bypass, Miss, Outcome, Stale};
 use crate::flight::{Boarding, Failure, Flight, Landing, Pilot};
-use crate::{Key, Moment};
+use crate::{Key, Moment, Ttl};
 
 /// A [`fetch_many`](Cache::fetch_many) to be awaited.
 #[must_use = "nothing is read until it is awaited"]
@@ -49,8 +49,9 @@ struct Plan {
     behind: Vec<Departure>,
     joins: Vec<(String, Arc<Flight>, u64, Miss)>,
     holds: Vec<Arc<Flight>>,
-    /// To be loaded beside the cache.
+    /// To be loaded beside the cache, and what was noted before.
     alone: Vec<String>,
+    noted: Noted,
     /// To be looked at again.
     again: Vec<String>,
 }
@@ -133,8 +134,7 @@ impl Cache {
                 pending.extend(not_placed);
             }
             if !plan.alone.is_empty() {
-                let loaded =
-                    clock.timeout(policy.time_limit.unwrap_or(Duration::MAX), load(plan.alone));
+                let loaded = self.load_many_alone(plan.alone, plan.noted, policy, &*load);
                 let loaded = loaded.await.ok_or(FetchError::Timeout)?;
                 found.extend(loaded.map_err(|error| FetchError::Load(Arc::new(error)))?);
             }
@@ -162,6 +162,27 @@ impl Cache {
             }
         }
         Ok(found)
+    }
+
+    /// Loads beside the cache. Nothing is kept of it, but what the caller makes of it may be.
+    async fn load_many_alone<R, Fut>(
+        &self,
+        names: Vec<String>,
+        noted: Noted,
+        policy: &Policy,
+        load: impl Fn(Vec<String>) -> Fut,
+    ) -> Option<R>
+    where
+        Fut: Future<Output = R>,
+    {
+        let first = names.first().map(|name| self.key(name))?;
+        let scope = Scope::new(self, first, noted.era, noted.seq);
+        let load = scope.clone().around(async { load(names).await });
+        let limit = policy.time_limit.unwrap_or(Duration::MAX);
+        let loaded = self.shared.clock.timeout(limit, load).await;
+        let verdict = self.not_kept(noted, policy, Ttl::Default, Vec::new(), scope.take());
+        self.absorb(verdict.tagged.as_deref(), verdict.life);
+        loaded
     }
 
     /// Answers what can be answered from what was read, and sorts the rest.
@@ -209,6 +230,7 @@ impl Cache {
             let cycle = Scope::is_loading(self.identity(), &key);
             if state == State::Pass || late || cycle {
                 self.hear(&key, || Outcome::Bypass(Bypass::Passed));
+                plan.noted = look.noted();
                 plan.alone.push(name);
                 continue;
             }
@@ -292,12 +314,7 @@ impl Cache {
             .map(|(_, pilot)| pilot.flight().seq)
             .min()
             .unwrap_or_default();
-        let scope = Scope::new(
-            self.identity(),
-            first.key().clone(),
-            first.flight().era,
-            seq,
-        );
+        let scope = Scope::new(self, first.key().clone(), first.flight().era, seq);
         let names = placed.iter().map(|(name, _)| name.clone()).collect();
         let run = caught(scope.clone().around(async { load(names).await }));
         let limit = policy.time_limit.unwrap_or(Duration::MAX);
@@ -380,7 +397,7 @@ impl Cache {
                 Keep::Value(Kept {
                     value,
                     codec: self.shared.codec.number(),
-                    ttl: crate::Ttl::Default,
+                    ttl: Ttl::Default,
                     grace: policy.kept_stale(),
                     tags: Vec::new(),
                     extra: None,

@@ -24,14 +24,24 @@ pub enum Rule {
     CheckTags,
     /// Numbers of another era say nothing.
     CheckEra,
+    /// A tag without a number counts as the floor.
+    CountFromFloor,
     /// A flight is joined only while the slot holds its lease.
     JoinUnderLease,
     /// Who joined a flight after an invalidation starts over.
     StartOver,
+    /// The tags are looked at when the load ends, for those who joined.
+    LookAtEnd,
+    /// Who joined after the tags were looked at looks again.
+    KnowHowFar,
     /// A stale value is read again before it is served in place of a load.
     ReadAgain,
     /// Tags read inside a load become tags of its entry, good from the inner number.
     Inherit,
+    /// What is loaded and not kept has tags as well.
+    PassOn,
+    /// What is set by hand in a load is good from when the load began.
+    SetFromScope,
     /// Whatever ends a load ends its lease.
     EndLease,
     /// A lease is renewed while its load lives.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Cache;
 use crate::entry::{Tag, Tagged};
 use crate::{Key, Moment};
 
@@ -22,6 +23,8 @@ pub(crate) struct Scope {
     /// Which cache and which key is being loaded, to notice a load that needs itself.
     cache: usize,
     key: Key,
+    /// The tag space whose numbers are noted.
+    pub(crate) space: Box<str>,
     /// The numbers noted before the load.
     pub(crate) era: u64,
     pub(crate) seq: u64,
@@ -51,11 +54,12 @@ impl Gathered {
 
 impl Scope {
     /// A scope for the load of `key`, inside the present one.
-    pub(crate) fn new(cache: usize, key: Key, era: u64, seq: u64) -> Arc<Self> {
+    pub(crate) fn new(cache: &Cache, key: Key, era: u64, seq: u64) -> Arc<Self> {
         let gathered = Mutex::default();
         Arc::new(Self {
             parent: Self::current(),
-            cache,
+            cache: cache.identity(),
+            space: cache.shared.space.clone(),
             key,
             era,
             seq,
@@ -113,6 +117,17 @@ impl Scope {
     #[cfg(feature = "page")]
     pub(crate) fn so_far(&self) -> Gathered {
         self.gathered().clone()
+    }
+
+    /// Adds tags of the load itself, which are good from when it began.
+    pub(crate) fn absorb_own(tags: Vec<Tag>) {
+        let _ = CURRENT.try_with(|scope| {
+            let mut gathered = scope.gathered();
+            for tag in tags {
+                let known = gathered.tags.entry(tag).or_insert(scope.seq);
+                *known = scope.seq.min(*known);
+            }
+        });
     }
 
     /// What was read in this scope so far.

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use serde::Serialize;
 
 use super::Cache;
+use super::rules::Rule;
 use super::scope::Scope;
 use crate::entry::{Entry, Tag, Tagged, Value};
 use crate::store::When;
@@ -183,13 +184,13 @@ impl Cache {
             return Ok(None);
         }
         let numbers = self.numbers(terms.tags()).await?;
-        let noted = Scope::current().filter(|scope| scope.era == numbers.era);
-        let seq = noted.map_or(numbers.seq, |scope| scope.seq);
+        let noted = Scope::current()
+            .filter(|scope| scope.space == self.shared.space)
+            .filter(|_| self.shared.rules.keep(Rule::SetFromScope));
+        // In a scope of another era nothing can be set: what was read may be older than its numbers.
+        let (era, seq) = noted.map_or((numbers.era, numbers.seq), |scope| (scope.era, scope.seq));
         let good_from = terms.tags().iter().map(|tag| (tag.clone(), seq)).collect();
-        Ok(Some(Tagged {
-            era: numbers.era,
-            good_from,
-        }))
+        Ok(Some(Tagged { era, good_from }))
     }
 }
 

@@ -473,7 +473,7 @@ impl Site {
                 let load = unused.expect("a header list is never refreshed behind a request");
                 Ok(Made::Again(returned(load)))
             }
-            Fetched::Alone(load, why) => Ok(Made::Alone(returned(load), Outcome::Bypass(why))),
+            Fetched::Alone(load, why, _) => Ok(Made::Alone(returned(load), Outcome::Bypass(why))),
             Fetched::StoreFailed(error, load) => {
                 tell_of_store(&error);
                 Ok(Made::Alone(

@@ -191,6 +191,18 @@ impl Memory {
         self.0.entries.weight()
     }
 
+    /// Forgets the oldest half of the tags' numbers.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn forget_numbers(&self) {
+        self.0.spaces.forget();
+    }
+
+    /// Every value that is kept.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn values(&self) -> Vec<(Key, Arc<Entry>)> {
+        self.0.entries.iter().collect()
+    }
+
     /// Removes what has expired now; a thread of the store does so about every second.
     pub fn sweep(&self) {
         self.0.sweep();
@@ -294,6 +306,9 @@ impl Inner {
 
     /// A thread, not a task: entries leave also while no runtime runs. It ends with the store.
     fn start_sweeping(self: &Arc<Self>) {
+        if !self.clock.is_for_all_threads() {
+            return;
+        }
         if self.sweeping.load(Ordering::Relaxed) || self.sweeping.swap(true, Ordering::Relaxed) {
             return;
         }

@@ -108,12 +108,23 @@ mod spaces {
             })
         }
 
-        /// Raises the floor over every number given.
+        /// Raises the floor over every number given, and drops them: a number of its own would keep a
+        /// tag below the floor.
         pub(crate) fn raise_floor(&self, space: &str, clock: &Clock) {
             self.with(space, clock, |space| {
                 space.seq += 1;
                 space.floor = space.seq;
+                space.of.clear();
             });
+        }
+
+        /// Drops the oldest half of the numbers, as happens when there are too many.
+        #[cfg(feature = "simulation")]
+        pub(crate) fn forget(&self) {
+            let mut spaces = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            for space in spaces.values_mut().filter(|space| !space.of.is_empty()) {
+                space.drop_oldest_half();
+            }
         }
 
         fn shared(&self) -> RwLockReadGuard<'_, HashMap<Box<str>, Space>> {

@@ -1,0 +1,537 @@
+//! Runs a course: processes, each with its caches, over one server.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::IntoFuture as _;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use larder::simulation::{Faults, Remote, Server};
+use larder::{Cache, Loading, Policy, Rule};
+use tokio::time::{sleep, timeout};
+
+use crate::judge::{Ended, Fetched, Judge, On, Value};
+use crate::plan::{Act, End, FetchPlan, Plan, Step};
+
+/// A process: its way to the server, and a cache for each prefix.
+#[derive(Debug)]
+struct Process {
+    remote: Remote,
+    caches: [Cache; 2],
+}
+
+#[derive(Debug)]
+struct World {
+    plan: Plan,
+    server: Server,
+    judge: Judge,
+    broken: Option<Rule>,
+    processes: Mutex<Vec<Arc<Process>>>,
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Runs the course of `seed`; returns the promise that it broke, if it broke one.
+pub(crate) fn run(seed: u64, broken: Option<Rule>, trace: bool) -> Option<String> {
+    let world = play(seed, broken, trace);
+    world.judge.verdict(&world.plan)
+}
+
+/// Runs the course of `seed`; returns all that happened.
+pub(crate) fn record(seed: u64) -> String {
+    play(seed, None, false).judge.record()
+}
+
+fn play(seed: u64, broken: Option<Rule>, trace: bool) -> Arc<World> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O needs nothing");
+    runtime.block_on(course(seed, broken, trace))
+}
+
+async fn course(seed: u64, broken: Option<Rule>, trace: bool) -> Arc<World> {
+    let plan = Plan::draw(seed);
+    let log: fn(&str) = |what| eprintln!("            {what}");
+    let server = Server::with_log(seed, trace.then_some(log));
+    server.set_faults(plan.faults);
+    let judge = Judge::new(&plan, trace);
+    judge.say(|| format!("{plan:#?}"));
+    let processes = (0..plan.processes)
+        .map(|_| Process::start(&server, broken))
+        .collect();
+    let world = Arc::new(World {
+        plan,
+        server,
+        judge,
+        broken,
+        processes: Mutex::new(processes),
+    });
+    let mut tasks = Vec::new();
+    for step in &world.plan.steps {
+        sleep(step.at.saturating_sub(world.judge.now())).await;
+        tasks.extend(world.begin(step).await);
+    }
+    for task in tasks {
+        // Those of a crashed process end as they do.
+        let _ = task.await;
+    }
+    world.finish().await;
+    world
+}
+
+impl Process {
+    fn start(server: &Server, broken: Option<Rule>) -> Arc<Self> {
+        let remote = server.connect();
+        let cache = |prefix: &str| {
+            let builder = Cache::builder(remote.clone()).prefix(prefix);
+            match broken {
+                Some(rule) => builder.break_rule(rule).build(),
+                None => builder.build(),
+            }
+            .expect("the prefix is good")
+        };
+        let caches = [cache("a"), cache("b")];
+        Arc::new(Self { remote, caches })
+    }
+}
+
+impl World {
+    fn process(&self, number: usize) -> Arc<Process> {
+        self.processes()[number].clone()
+    }
+
+    fn processes(&self) -> MutexGuard<'_, Vec<Arc<Process>>> {
+        self.processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn begin(self: &Arc<Self>, step: &Step) -> Option<tokio::task::JoinHandle<()>> {
+        let process = self.process(step.process);
+        let world = self.clone();
+        let remote = process.remote.clone();
+        let spawn = |work: Boxed<()>| Some(remote.spawn(work));
+        match &step.act {
+            Act::Fetch(plan) => {
+                let plan = plan.clone();
+                spawn(Box::pin(async move {
+                    let fetch = fetch(world, process, plan.clone());
+                    match plan.gives_up {
+                        None => drop(fetch.await),
+                        Some(after) => drop(timeout(after, fetch).await),
+                    }
+                }))
+            }
+            Act::FetchMany(keys, plan) => {
+                let work = world.fetch_many(process, keys.clone(), plan.clone());
+                spawn(Box::pin(work))
+            }
+            &Act::Get(key) => spawn(Box::pin(world.get(process, key))),
+            &Act::Ticket {
+                key,
+                think,
+                ttl,
+                gives_up,
+            } => spawn(Box::pin(world.ticket(process, key, think, ttl, gives_up))),
+            &Act::Set { key, think, ttl } => spawn(Box::pin(world.set(process, key, think, ttl))),
+            &Act::Delete(key) => spawn(Box::pin(world.delete(process, key))),
+            &Act::Invalidate(row) => spawn(Box::pin(world.invalidate(process, row))),
+            &Act::Clear(prefix) => spawn(Box::pin(world.clear(process, prefix))),
+            act => {
+                self.judge
+                    .say(|| format!("process {}: {act:?}", step.process));
+                match act {
+                    Act::Sweep => self.server.sweep(),
+                    Act::Forget => self.server.forget_numbers(),
+                    Act::Snapshot => self.server.take_snapshot(),
+                    Act::Restart => self.server.restart(),
+                    Act::Restore => self.server.restore().await,
+                    _ => {
+                        process.remote.crash();
+                        let next = Process::start(&self.server, self.broken);
+                        self.processes()[step.process] = next;
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    fn cache(&self, process: &Process, key: usize) -> Cache {
+        process.caches[self.plan.keys[key].prefix].clone()
+    }
+
+    /// The tags of a key that carries them.
+    fn tags(&self, key: usize) -> Vec<String> {
+        let key = &self.plan.keys[key];
+        let rows = key.rows.iter().filter(|_| key.is_tagged);
+        rows.map(|row| format!("row:{row}")).collect()
+    }
+
+    async fn get(self: Arc<Self>, process: Arc<Process>, key: usize) {
+        let call = self.judge.begin_call(key, "get");
+        let cache = self.cache(&process, key);
+        let got = cache.get::<Value>(name(key)).await;
+        let got: Option<Fetched> = got.ok().flatten().map(Ok);
+        self.judge.end_call(call, None, got.as_ref());
+    }
+
+    async fn ticket(
+        self: Arc<Self>,
+        process: Arc<Process>,
+        key: usize,
+        think: Duration,
+        ttl: Duration,
+        gives_up: bool,
+    ) {
+        let cache = self.cache(&process, key);
+        let span = self.judge.begin_ticket(key);
+        if let Ok(ticket) = cache.ticket(name(key)).await {
+            sleep(think / 2).await;
+            let keys = &self.plan.keys[key];
+            let load = self.judge.begin_load(key, None, ttl);
+            let readings = self.judge.read(&keys.rows, keys.is_tagged, None);
+            sleep(think / 2).await;
+            if !gives_up {
+                let value = Value {
+                    load: Some(load),
+                    only_for: None,
+                    readings,
+                };
+                self.judge.end_load(load, Ended::Good);
+                let set = ticket.set(&value).ttl(ttl).tags(self.tags(key)).await;
+                self.judge
+                    .say(|| format!("ticket for key {key} set: {set:?}"));
+            }
+            self.judge.end_load(load, Ended::Dropped);
+        }
+        self.judge.end_ticket(span);
+    }
+
+    async fn set(
+        self: Arc<Self>,
+        process: Arc<Process>,
+        key: usize,
+        think: Duration,
+        ttl: Duration,
+    ) {
+        let set = self.judge.begin_set();
+        let keys = &self.plan.keys[key];
+        let readings = self.judge.read(&keys.rows, keys.is_tagged, Some(set));
+        sleep(think).await;
+        let promise = self.judge.begin();
+        let value = Value {
+            load: None,
+            only_for: None,
+            readings,
+        };
+        let cache = self.cache(&process, key);
+        self.judge.say(|| format!("set {set} of key {key}"));
+        let done = cache
+            .set(name(key), &value)
+            .ttl(ttl)
+            .tags(self.tags(key))
+            .await;
+        if done.is_ok() {
+            // What was loaded before is gone; what was set stays until the next act.
+            self.judge.end_set(set);
+            self.judge.acknowledge(promise, On::Key(key), &keys.rows);
+        }
+    }
+
+    /// As a load that happens to read what another key is made of.
+    async fn set_in_load(&self, process: &Process, key: usize, think: Duration, ttl: Duration) {
+        let set = self.judge.begin_set();
+        let keys = &self.plan.keys[key];
+        let mut readings = self.judge.read(&keys.rows, keys.is_tagged, Some(set));
+        for reading in &mut readings {
+            reading.is_in_load = true;
+        }
+        sleep(think).await;
+        let value = Value {
+            load: None,
+            only_for: None,
+            readings,
+        };
+        let cache = self.cache(process, key);
+        self.judge
+            .say(|| format!("set {set} of key {key}, in a load"));
+        let done = cache
+            .set(name(key), &value)
+            .ttl(ttl)
+            .tags(self.tags(key))
+            .await;
+        if done.is_ok() {
+            self.judge.end_set(set);
+        }
+    }
+
+    async fn delete(self: Arc<Self>, process: Arc<Process>, key: usize) {
+        let rows = &self.plan.keys[key].rows;
+        self.judge.write(rows);
+        let promise = self.judge.begin();
+        if self.cache(&process, key).delete(name(key)).await.is_ok() {
+            self.judge.acknowledge(promise, On::Key(key), rows);
+        }
+    }
+
+    async fn invalidate(self: Arc<Self>, process: Arc<Process>, row: usize) {
+        self.judge.write(&[row]);
+        let promise = self.judge.begin();
+        let tag = format!("row:{row}");
+        if process.caches[0].invalidate([tag]).await.is_ok() {
+            self.judge.acknowledge(promise, On::Tag, &[row]);
+        }
+    }
+
+    async fn clear(self: Arc<Self>, process: Arc<Process>, prefix: usize) {
+        let rows: Vec<usize> = (0..self.plan.rows).collect();
+        self.judge.write(&rows);
+        let promise = self.judge.begin();
+        if process.caches[prefix].clear().await.is_ok() {
+            self.judge.acknowledge(promise.clone(), On::Tag, &rows);
+            for (number, key) in self.plan.keys.iter().enumerate() {
+                if key.prefix == prefix {
+                    let promise = promise.clone();
+                    self.judge.acknowledge(promise, On::Key(number), &key.rows);
+                }
+            }
+        }
+    }
+
+    async fn fetch_many(
+        self: Arc<Self>,
+        process: Arc<Process>,
+        keys: Vec<usize>,
+        plan: Arc<FetchPlan>,
+    ) {
+        let Some(first) = keys.first() else { return };
+        let begin = |key: &usize| (*key, self.judge.begin_call(*key, "fetch_many"));
+        let calls: BTreeMap<usize, usize> = keys.iter().map(begin).collect();
+        let cache = self.cache(&process, *first);
+        let policy = policy(&plan);
+        let load = {
+            let (world, calls, plan) = (self.clone(), calls.clone(), plan.clone());
+            move |names: Vec<String>| load_many(world.clone(), calls.clone(), plan.clone(), names)
+        };
+        // Its tags are known before, and are those of all keys.
+        let tags = keys.iter().flat_map(|key| self.tags(*key));
+        let fetch = cache.fetch_many(keys.iter().map(|key| name(*key)), load);
+        let fetch = fetch.policy(policy.tags(tags)).into_future();
+        let bound = 3 * self.bound(&plan);
+        let Ok(fetched) = timeout(bound, fetch).await else {
+            return self.judge.hung(calls[first]);
+        };
+        match fetched {
+            Err(error) => self
+                .judge
+                .say(|| format!("calls {calls:?} return {error:?}")),
+            Ok(mut found) => {
+                for (key, call) in calls {
+                    let value: Option<Fetched> = found.remove(&name(key)).map(Ok);
+                    self.judge.end_call(call, Some(&plan), value.as_ref());
+                }
+            }
+        }
+    }
+
+    /// The longest a call may take.
+    fn bound(&self, plan: &FetchPlan) -> Duration {
+        // A load may be waited for, and then another one run.
+        plan.wait + plan.time_limit + 30 * self.plan.faults.slowest() + Duration::from_secs(8)
+    }
+
+    /// When all is well again, every key is soon a hit, in every process.
+    async fn finish(self: &Arc<Self>) {
+        self.judge.say(|| "all is well".to_owned());
+        self.server.set_faults(Faults::default());
+        // Tickets and loads in the background last no longer.
+        sleep(Duration::from_secs(150)).await;
+        for key in 0..self.plan.keys.len() {
+            let plan = Arc::new(self.plan.last_fetch(key));
+            let mut loads = 0;
+            for round in 0..=self.plan.processes {
+                let process = self.process(round % self.plan.processes);
+                let fetched = fetch(self.clone(), process, plan.clone()).await;
+                if !matches!(fetched, Some(Ok(_))) {
+                    self.judge
+                        .complain(format!("key {key} cannot be loaded: {fetched:?}"));
+                }
+                let before = std::mem::replace(&mut loads, self.judge.loads());
+                if round > 0 && loads > before {
+                    self.judge.complain(format!("key {key} is loaded forever"));
+                }
+            }
+        }
+    }
+}
+
+/// Fetches as planned; `None` if it took too long.
+fn fetch(world: Arc<World>, process: Arc<Process>, plan: Arc<FetchPlan>) -> Boxed<Option<Fetched>> {
+    Box::pin(async move {
+        let key = plan.key;
+        let call = world.judge.begin_call(key, "fetch");
+        let cache = world.cache(&process, key);
+        let bound = world.bound(&plan);
+        let caller = Caller(world.clone(), call);
+        let mut policy = policy(&plan);
+        if !world.plan.keys[key].late_tags {
+            policy = policy.tags(world.tags(key));
+        }
+        let load = {
+            let (world, plan) = (world.clone(), plan.clone());
+            move |loading| load(world, process, plan, call, loading)
+        };
+        let fetching: Boxed<Fetched> = if plan.is_here {
+            Box::pin(async move { cache.fetch_here(name(key), load).policy(policy).await })
+        } else {
+            Box::pin(async move { cache.fetch_with(name(key), load).policy(policy).await })
+        };
+        let Ok(fetched) = timeout(bound, fetching).await else {
+            world.judge.hung(call);
+            return None;
+        };
+        world.judge.end_call(call, Some(&plan), Some(&fetched));
+        drop(caller);
+        Some(fetched)
+    })
+}
+
+fn policy(plan: &FetchPlan) -> Policy {
+    let policy = Policy::new()
+        .ttl(plan.ttl)
+        .grace(plan.grace)
+        .stale_if_error(plan.if_error)
+        .wait(plan.wait)
+        .time_limit(plan.time_limit);
+    match plan.soft_limit {
+        Some(limit) => policy.soft_limit(limit),
+        None => policy,
+    }
+}
+
+/// Loads many keys, each with its rows.
+async fn load_many(
+    world: Arc<World>,
+    calls: BTreeMap<usize, usize>,
+    plan: Arc<FetchPlan>,
+    names: Vec<String>,
+) -> Result<HashMap<String, Value>, usize> {
+    let keys = calls.iter().filter(|(key, _)| names.contains(&name(**key)));
+    let mut keys: Vec<(usize, usize)> = keys.map(|(key, call)| (*key, *call)).collect();
+    keys.sort_unstable();
+    let begin = |(key, call): (usize, usize)| {
+        let load = world.judge.begin_load(key, Some(call), plan.ttl);
+        let world = world.clone();
+        (key, Recorded { world, load })
+    };
+    let loads: Vec<(usize, Recorded)> = keys.into_iter().map(begin).collect();
+    sleep(plan.before).await;
+    let read = |(key, recorded): &(usize, Recorded)| {
+        let rows = &world.plan.keys[*key];
+        let value = Value {
+            load: Some(recorded.load),
+            only_for: None,
+            readings: world.judge.read(&rows.rows, rows.is_tagged, None),
+        };
+        (name(*key), value)
+    };
+    let values = loads.iter().map(read).collect();
+    sleep(plan.after).await;
+    if plan.end == End::Never {
+        std::future::pending::<()>().await;
+    }
+    for (_, recorded) in &loads {
+        world.judge.end_load(recorded.load, plan.end.into());
+    }
+    match plan.end {
+        End::Fails => Err(loads[0].1.load),
+        End::Panics => panic!("planted"),
+        _ => Ok(values),
+    }
+}
+
+/// Notes when a caller goes away.
+struct Caller(Arc<World>, usize);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.0.judge.drop_call(self.1);
+    }
+}
+
+/// Ends a load's record however the load ends.
+struct Recorded {
+    world: Arc<World>,
+    load: usize,
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        self.world.judge.end_load(self.load, Ended::Dropped);
+    }
+}
+
+async fn load(
+    world: Arc<World>,
+    process: Arc<Process>,
+    plan: Arc<FetchPlan>,
+    call: usize,
+    loading: Loading,
+) -> Result<Value, usize> {
+    let load = world.judge.begin_load(plan.key, Some(call), plan.ttl);
+    let recorded = Recorded { world, load };
+    let world = &recorded.world;
+    let key = &world.plan.keys[plan.key];
+    let mut readings = Vec::new();
+    sleep(plan.before).await;
+    if !plan.inner_first {
+        readings = world.judge.read(&key.rows, key.is_tagged, None);
+    }
+    if let Some(inner) = &plan.inner {
+        let fetched = fetch(world.clone(), process.clone(), inner.clone()).await;
+        let Some(Ok(value)) = fetched else {
+            world.judge.end_load(load, Ended::Failed);
+            return Err(load);
+        };
+        readings.extend(value.readings.into_iter().map(|mut reading| {
+            reading.is_direct = false;
+            reading
+        }));
+    }
+    if plan.inner_first {
+        readings.extend(world.judge.read(&key.rows, key.is_tagged, None));
+    }
+    if let Some(key) = plan.sets {
+        world
+            .set_in_load(&process, key, plan.after / 2, plan.ttl)
+            .await;
+    }
+    sleep(plan.after).await;
+    match plan.end {
+        End::Never => std::future::pending().await,
+        end => world.judge.end_load(load, end.into()),
+    }
+    if key.late_tags {
+        for tag in world.tags(plan.key) {
+            loading.tag(tag);
+        }
+    }
+    match plan.end {
+        End::Fails => return Err(load),
+        End::Panics => panic!("planted"),
+        End::Passes => loading.pass(),
+        End::Good | End::Never => {}
+    }
+    Ok(Value {
+        load: Some(load),
+        only_for: (plan.end == End::Passes).then_some(call),
+        readings,
+    })
+}
+
+fn name(key: usize) -> String {
+    format!("k{key}")
+}
