@@ -986,38 +986,66 @@ async fn nothing_from_before_a_restart_is_served() {
     assert_eq!(value(&store, &keys[0]).await, Some(Value::Integer(3)));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_processes_that_find_old_integers_keep_each_others_new_ones() {
     let server = RedisServer::start();
+    let mut admin = raw(&server.url()).await;
+    // So many that sweeps overlap with what others write after theirs.
+    let fill = "for at = 1, 30000 do redis.call('SET', 'shop:1:old' .. at, 1) end";
+    let fill = redis::cmd("EVAL").arg(fill).arg(0).to_owned();
+    fill.query_async::<redis::Value>(&mut admin).await.unwrap();
     let store = Redis::connect(server.url()).await.unwrap();
     let Restarted { server, .. } = restart_from_an_old_snapshot(&store, server).await;
 
-    let process = |at: usize| {
+    let process = |at: u64| {
         let url = server.url();
         async move {
-            let store = Redis::connect(url).await.unwrap();
-            let entry = integer(store.clock(), 7);
-            put(
-                &store,
-                &Key::new(format!("shop:1:{at}")),
-                entry,
-                When::Always,
-            )
-            .await;
-            store
+            tokio::time::sleep(Duration::from_millis(4 * at)).await;
+            let store = Redis::builder(url).timeout(LONG).connect().await.unwrap();
+            let new = |n| {
+                (
+                    Key::new(format!("shop:1:new{at}-{n}")),
+                    integer(store.clock(), 7),
+                )
+            };
+            store.put_many((0..200).map(new).collect()).await.unwrap();
         }
     };
     let mut tasks = tokio::task::JoinSet::new();
-    for at in 0..12 {
+    for at in 0..8 {
         tasks.spawn(process(at));
     }
     tasks.join_all().await;
 
-    for at in 0..20 {
-        let expected = (at < 12).then_some(Value::Integer(7));
-        let key = Key::new(format!("shop:1:{at}"));
-        assert_eq!(value(&store, &key).await, expected, "{at}");
+    let mut admin = raw(&server.url()).await;
+    let left = async |pattern: &str, admin: &mut redis::aio::MultiplexedConnection| {
+        let keys = redis::cmd("KEYS").arg(pattern).to_owned();
+        keys.query_async::<Vec<String>>(admin).await.unwrap().len()
+    };
+    assert_eq!(left("shop:1:old*", &mut admin).await, 0);
+    assert_eq!(left("shop:1:new*", &mut admin).await, 8 * 200);
+}
+
+#[tokio::test]
+async fn a_sweep_that_another_process_has_finished_first_deletes_nothing() {
+    let server = RedisServer::start();
+    let mut raw = raw(&server.url()).await;
+    let sweep = redis::cmd("EVAL")
+        .arg(include_str!("../src/store/redis/lua/sweep.lua"))
+        .arg(&["4", ":@:restarts", "shop:1:n", "shop:1:text", "shop:1:list"])
+        .arg(&["now", "shop:"])
+        .to_owned();
+    raw.set("shop:1:n", 1).await.unwrap();
+    raw.set("shop:1:text", "1a").await.unwrap();
+    raw.lpush("shop:1:list", 1).await.unwrap();
+
+    for (good_in, answer, left) in [("now", 0, true), ("before", 1, false)] {
+        raw.hset(":@:restarts", "shop:", good_in).await.unwrap();
+        assert_eq!(sweep.query_async::<i64>(&mut raw).await.unwrap(), answer);
+        assert_eq!(raw.exists("shop:1:n").await.unwrap(), left, "{good_in}");
     }
+    assert!(raw.exists("shop:1:text").await.unwrap());
+    assert!(raw.exists("shop:1:list").await.unwrap());
 }
 
 #[tokio::test]
