@@ -35,8 +35,8 @@ fn rate<S: Sync>(threads: usize, subject: &S, get: impl Fn(&S, usize) + Sync) ->
         barrier.wait();
         Instant::now()
     });
-    let gets = threads * ROUNDS * KEYS;
-    gets as f64 / began.elapsed().as_secs_f64() / 1e6
+    let gets = u32::try_from(threads * ROUNDS * KEYS).expect("a few millions");
+    f64::from(gets) / began.elapsed().as_secs_f64() / 1e6
 }
 
 /// Polls a future that has nothing to wait for.

@@ -194,6 +194,7 @@ impl Store for Plain {
         let space = inside.space(space, &self.clock);
         space.seq += 1;
         space.floor = space.seq;
+        space.of.clear();
         inside.slots.retain(|key, _| !key.name().starts_with(scope));
         Ok(())
     }

@@ -86,6 +86,8 @@ pub(crate) enum Failure {
     Panicked,
     /// It failed in another process, a moment ago.
     Elsewhere,
+    /// The store failed before it began.
+    Store(Error),
 }
 
 impl Flight {

@@ -23,8 +23,11 @@ use support::RedisServer;
 /// A store under test.
 struct Case {
     name: &'static str,
-    make: fn() -> Pin<Box<dyn Future<Output = Arc<dyn Store>>>>,
+    make: fn() -> Making,
 }
+
+/// A store, once it is connected.
+type Making = Pin<Box<dyn Future<Output = Arc<dyn Store>>>>;
 
 const CASES: &[Case] = &[
     Case {
@@ -95,10 +98,10 @@ const NULL_DECLINES: &[&str] = &[
     "tags_raised_together_get_one_number",
     "numbers_at_once_are_all_different",
     "spaces_count_for_themselves",
-    "clear_raises_the_floor_and_leaves_the_numbers",
+    "clear_raises_the_floor_over_every_number",
 ];
 
-fn here(store: impl Store) -> Pin<Box<dyn Future<Output = Arc<dyn Store>>>> {
+fn here(store: impl Store) -> Making {
     Box::pin(async { Arc::new(store) as Arc<dyn Store> })
 }
 

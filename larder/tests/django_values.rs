@@ -195,7 +195,7 @@ fn ttl(timeout: &Value) -> Option<Ttl> {
 fn seconds(left: Option<Ttl>) -> Value {
     match left {
         None => json!("gone"),
-        Some(Ttl::For(span)) => json!(span.as_secs_f64()),
+        Some(Ttl::For(span)) => json!(tenths(span.as_secs_f64())),
         Some(_) => Value::Null,
     }
 }
@@ -318,6 +318,11 @@ async fn settings_of_a_cache_are_taken_as_django_takes_them() {
 }
 
 /// Default TTL, prefix and version of a cache made with Django's settings.
+/// Rounded to tenths of a second: a server's clock does not stand still meanwhile.
+fn tenths(seconds: f64) -> f64 {
+    (seconds * 10.0).round() / 10.0
+}
+
 async fn settings(ground: &Ground, input: &Value) -> Answer {
     let mut builder = ground.builder("");
     if input.get("timeout").is_some() {
@@ -348,7 +353,7 @@ async fn ttls_are_kept_as_django_keeps_them() {
         let wanted = match base.as_f64().map(|moment| moment - 1_700_000_000.0) {
             None => base.clone(),
             Some(left) if left < 0.0 => json!("gone"),
-            Some(left) => json!((left * 1000.0).round() / 1000.0),
+            Some(left) => json!(tenths(left)),
         };
         for ground in grounds::all() {
             let answer = kept_for(&ground, &vector.input).await;

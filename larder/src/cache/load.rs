@@ -192,6 +192,7 @@ impl<E: Send + Sync + 'static> From<Failure> for FetchError<E> {
             Failure::Timeout => Self::Timeout,
             Failure::Panicked => Self::Panicked,
             Failure::Elsewhere => elsewhere(),
+            Failure::Store(error) => Self::Store(error),
         }
     }
 }

@@ -342,33 +342,41 @@ impl Cache {
         Err(failure)
     }
 
-    /// Puts all leases into their slots, side by side.
-    async fn place_many(
-        &self,
-        departures: Vec<Departure>,
-    ) -> Result<(Vec<(String, Pilot)>, Vec<String>), Failure> {
+    /// Puts all leases into their slots, side by side. If the store fails, those that are in their
+    /// slots are ended again.
+    async fn place_many(&self, departures: Vec<Departure>) -> Result<Placed, Failure> {
         let mut placing = JoinSet::new();
         for Departure { name, pilot, seen } in departures {
             let cache = self.clone();
             placing.spawn(async move {
                 let placed = cache.place(pilot.flight(), pilot.key(), seen).await;
-                if let Err(error) = &placed {
-                    pilot.flight().land(Landing::StoreFailed(error.clone()));
-                }
-                (name, pilot, matches!(placed, Ok(true)))
+                (name, pilot, placed)
             });
         }
-        let (mut placed, mut not_placed) = (Vec::new(), Vec::new());
+        let (mut placed, mut not_placed, mut failed) = (Vec::new(), Vec::new(), None);
         while let Some(done) = placing.join_next().await {
-            let (name, pilot, is_placed) = done.map_err(|_| Failure::Panicked)?;
-            if is_placed {
-                pilot.flight().placed();
-                placed.push((name, pilot));
-            } else {
-                not_placed.push(name);
+            match done {
+                Ok((name, pilot, Ok(true))) => {
+                    pilot.flight().placed();
+                    placed.push((name, pilot));
+                }
+                Ok((name, _, Ok(false))) => not_placed.push(name),
+                Ok((_, pilot, Err(error))) => {
+                    pilot.flight().land(Landing::StoreFailed(error.clone()));
+                    failed = Some(Failure::Store(error));
+                }
+                Err(_) => failed = Some(Failure::Panicked),
             }
         }
-        Ok((placed, not_placed))
+        let Some(failure) = failed else {
+            return Ok((placed, not_placed));
+        };
+        for (_, pilot) in &placed {
+            let mark = Some(pilot.flight().mark);
+            self.end(pilot.key(), mark, State::Idle, Duration::ZERO)
+                .await;
+        }
+        Err(failure)
     }
 
     async fn renew_many(&self, placed: &[(String, Pilot)]) {
@@ -414,6 +422,9 @@ impl Cache {
         }
     }
 }
+
+/// The keys whose lease is in its slot, and those whose lease somebody else has.
+type Placed = (Vec<(String, Pilot)>, Vec<String>);
 
 /// What was loaded, and the keys whose lease somebody else has.
 type Loaded<T> = Result<(HashMap<String, T>, Vec<String>), Failure>;

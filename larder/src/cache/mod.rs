@@ -452,8 +452,12 @@ impl Cache {
         self.incr_version(key, minus).await
     }
 
-    /// Removes every key of this cache's prefix, of every version, and nothing else; loads under way
+    /// Removes every key of this cache's prefix, of every version, and no other key; loads under way
     /// will not be kept.
+    ///
+    /// Whatever was made elsewhere of what was removed must not be served either, so that values
+    /// with tags count as invalidated in the whole tag space. Caches that are to be cleared apart
+    /// have a [`space`](CacheBuilder::space) each.
     pub async fn clear(&self) -> Result<()> {
         let scope = format!("{}:", self.shared.prefix);
         if !self.key("").whole().starts_with(&scope) {

@@ -112,7 +112,7 @@ pub(super) async fn an_era_stays(ground: Ground<'_>) {
     assert_eq!(ground.numbers(&[]).await.era, first, "{}", ground.store);
 }
 
-pub(super) async fn clear_raises_the_floor_and_leaves_the_numbers(ground: Ground<'_>) {
+pub(super) async fn clear_raises_the_floor_over_every_number(ground: Ground<'_>) {
     let names = tags(["a", "b"]);
     let number = ground.raise(&names[..1]).await;
 
@@ -126,6 +126,11 @@ pub(super) async fn clear_raises_the_floor_and_leaves_the_numbers(ground: Ground
     assert!(
         after.floor > number && after.seq >= after.floor,
         "{}: {after:?}",
+        ground.store
+    );
+    assert!(
+        after.at(0) > number,
+        "{}: a number that stayed is below the floor",
         ground.store
     );
     assert!(

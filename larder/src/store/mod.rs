@@ -133,8 +133,9 @@ pub trait Store: Debug + Display + Send + Sync + 'static {
     /// Removes what is in the slots, leases and markers too; returns the heads of what was live.
     async fn delete(&self, keys: &[Key]) -> Result<Vec<Option<Head>>>;
 
-    /// Raises the floor of the tag space `space`, then removes every slot whose name starts with
-    /// `scope`, leases included. The numbers of the space stay.
+    /// Raises the floor of the tag space `space` over every number given, so that each tag counts as
+    /// the floor, then removes every slot whose name starts with `scope`, leases included. Counter
+    /// and era of the space stay.
     async fn clear(&self, scope: &str, space: &str) -> Result<()>;
 
     /// Lets go of connections and finishes what is under way.
