@@ -114,7 +114,7 @@ pub(crate) struct Shared {
 type KeyFunction = Arc<dyn Fn(&str, &str, &str) -> String + Send + Sync>;
 
 /// How often a change by compare-and-set is tried before it is given up.
-const MOST_TRIES: usize = 100;
+const MOST_TRIES: u32 = 200;
 
 impl Cache {
     /// A cache over `store`, with Django's defaults: no prefix, version 1, five minutes.
@@ -373,7 +373,15 @@ impl Cache {
 
     /// Adds to an integer that carries tags, grace or a lease, by compare-and-set.
     async fn incr_framed(&self, key: &Key, delta: i64) -> Result<i64> {
-        for _ in 0..MOST_TRIES {
+        for attempt in 0..MOST_TRIES {
+            if attempt > 1 {
+                // Many count at once: who lost twice steps aside for a moment.
+                let pause = Duration::from_millis(u64::from(attempt.min(20)));
+                self.shared
+                    .clock
+                    .sleep(self.shared.clock.jittered(pause))
+                    .await;
+            }
             let look = self.look(key).await?;
             let Some(entry) = look.live(self.shared.clock.now()) else {
                 return Err(no_such_key(key));
@@ -603,7 +611,7 @@ fn no_such_key(key: &Key) -> Error {
         "cache",
         format!("there is no value at `{key}` to count up"),
     )
-    .with_hint("set it first, or use `get_or_set`")
+    .with_hint("`add` it first")
 }
 
 fn not_an_integer(key: &Key) -> Error {

@@ -84,7 +84,9 @@ impl Ground {
     /// Settings of a cache whose prefix ends in `prefix`.
     pub(crate) fn builder(&self, prefix: &str) -> CacheBuilder {
         let own = &self.own;
-        Cache::builder(Arc::clone(&self.store)).prefix(format!("{own}{prefix}"))
+        Cache::builder(Arc::clone(&self.store))
+            .prefix(format!("{own}{prefix}"))
+            .space(own)
     }
 
     /// Lets time pass.
