@@ -1,7 +1,7 @@
 //! [`CacheLayer`] and [`cache_page`]: the settings.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
@@ -11,9 +11,9 @@ use super::keys::{KeyOptions, Origin};
 use super::route::Routes;
 use super::rules::Rules;
 use super::service::CacheService;
-use crate::Cache;
 use crate::django_keys::KeyFormat;
 use crate::event::Reason;
+use crate::{Cache, Error};
 
 /// Keeps whole responses of the service it wraps.
 ///
@@ -62,6 +62,8 @@ pub(super) struct Site {
     pub(super) routes: Arc<Routes>,
     /// The reasons that were logged already, a bit each.
     told: Arc<AtomicU64>,
+    /// Whether the store's failure was logged already.
+    store_failed: AtomicBool,
 }
 
 /// Keeps the responses of one view, or of the views of one router, for `ttl`, whatever their
@@ -227,12 +229,28 @@ impl<S> Layer<S> for CacheLayer {
             settings: self.settings.clone(),
             routes,
             told,
+            store_failed: AtomicBool::new(false),
         };
         CacheService::new(inner, Arc::new(site))
     }
 }
 
 impl Site {
+    /// Says that the store fails, once until it answers again.
+    pub(super) fn tell_of_store(&self, error: &Error) {
+        if !self.store_failed.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "page_store_failed");
+        }
+    }
+
+    pub(super) fn store_answers(&self) {
+        if self.store_failed.load(Ordering::Relaxed)
+            && self.store_failed.swap(false, Ordering::Relaxed)
+        {
+            tracing::info!("page_store_answers_again");
+        }
+    }
+
     /// Names the setting that would change a refusal, the first time that it is met.
     pub(super) fn tell_once(&self, reason: Reason) {
         let bit = 1 << reason.number();

@@ -233,9 +233,12 @@ impl Site {
     {
         for _ in 0..MOST_ROUNDS {
             let sight = match self.look(&question, &parts.headers).await {
-                Ok(sight) => sight,
+                Ok(sight) => {
+                    self.store_answers();
+                    sight
+                }
                 Err(error) => {
-                    tell_of_store(&error);
+                    self.tell_of_store(&error);
                     let outcome = Outcome::Bypass(Bypass::StoreFailed);
                     return self
                         .pass(inner, parts, body, Some(question.asked), &outcome)
@@ -475,7 +478,7 @@ impl Site {
             }
             Fetched::Alone(load, why, _) => Ok(Made::Alone(returned(load), Outcome::Bypass(why))),
             Fetched::StoreFailed(error, load) => {
-                tell_of_store(&error);
+                self.tell_of_store(&error);
                 Ok(Made::Alone(
                     returned(load),
                     Outcome::Bypass(Bypass::StoreFailed),
@@ -703,8 +706,4 @@ fn original_uri(parts: &request::Parts) -> &Uri {
         return uri;
     }
     &parts.uri
-}
-
-fn tell_of_store(error: &Error) {
-    tracing::warn!(%error, "page_cache_store_failed");
 }

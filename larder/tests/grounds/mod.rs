@@ -1,5 +1,7 @@
 //! The stores that the tests run over, each empty and with a clock that can be moved.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -76,6 +78,16 @@ fn memory() -> Ground {
 }
 
 impl Ground {
+    /// The same ground over the first connection again: what another process sees of it.
+    pub(crate) fn another(&self) -> Self {
+        let store = Redis::lazy(self.store.to_string()).expect("a good URL");
+        Self {
+            store: Arc::new(store),
+            own: self.own.clone(),
+            ..*self
+        }
+    }
+
     /// A cache with Django's defaults.
     pub(crate) fn cache(&self) -> Cache {
         self.builder("").build().expect("good settings")

@@ -102,6 +102,8 @@ pub(super) struct Connector {
 #[derive(Default)]
 struct State {
     phase: Phase,
+    /// Whether an attempt has ever succeeded.
+    was_live: bool,
     /// The last attempt, if it failed.
     failure: Option<Failure>,
     /// A link that was given up while it may still hold commands that the server has not read.
@@ -212,9 +214,12 @@ impl Connector {
         match outcome {
             Ok(link) => {
                 state.failure = None;
+                state.was_live = true;
                 state.phase = Phase::Live(Arc::clone(link));
             }
             Err(error) => {
+                // Who asked first is told; later only the first of a row of failures is news.
+                let is_news = state.was_live && state.failure.is_none();
                 let pause = state.failure.take().map_or(SHORTEST_PAUSE, |failure| {
                     (failure.pause * 2).min(LONGEST_PAUSE)
                 });
@@ -224,7 +229,9 @@ impl Connector {
                     next_attempt: Instant::now() + self.clock.jittered(pause),
                 });
                 state.phase = Phase::Apart;
-                tracing::warn!(store = %self.address, %error, "redis_connection_failed");
+                if is_news {
+                    tracing::warn!(store = %self.address, %error, "redis_connection_failed");
+                }
             }
         }
     }
