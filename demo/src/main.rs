@@ -61,7 +61,12 @@ async fn serve(flags: Flags) -> Result<(), String> {
     axum::serve(listener, router)
         .with_graceful_shutdown(stop)
         .await
-        .map_err(|error| format!("stopped serving {url}: {error}"))
+        .map_err(|error| format!("stopped serving {url}: {error}"))?;
+    // Loads in the background may still store what they made.
+    cache
+        .close()
+        .await
+        .map_err(|error| format!("stopped, but without its cache: {error}"))
 }
 
 /// The cache at `url`, whose scheme is known to be one of ours.

@@ -78,6 +78,9 @@ fn four_demos_on_one_redis_make_one_slow_call_for_a_hundred_requests() {
     });
 
     assert_eq!(demos.iter().map(calls).sum::<usize>(), 1);
+    for demo in demos {
+        demo.stop();
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 
 pub(crate) fn command(flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
@@ -17,6 +18,8 @@ pub(crate) struct Demo {
     /// What it says to open, with the slash at the end.
     pub(crate) url: String,
     process: Child,
+    /// Reads along: a demo with a full pipe would stand still.
+    log: Option<JoinHandle<String>>,
 }
 
 impl Demo {
@@ -34,26 +37,25 @@ impl Demo {
             .strip_prefix("demo: open ")
             .expect("the first line names the URL")
             .to_owned();
-        Self { url, process }
+        let mut stderr = process.stderr.take().unwrap();
+        let log = std::thread::spawn(move || {
+            let mut log = String::new();
+            stderr.read_to_string(&mut log).unwrap();
+            log
+        });
+        Self {
+            url,
+            process,
+            log: Some(log),
+        }
     }
 
     /// Stops it as a service manager would, and returns its log.
     pub(crate) fn stop(mut self) -> String {
         let id = self.process.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &id])
-                .status()
-                .unwrap()
-                .success()
-        );
-        let mut log = String::new();
-        self.process
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut log)
-            .unwrap();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().unwrap();
+        assert!(sent.success());
+        let log = self.log.take().unwrap().join().unwrap();
         assert!(self.process.wait().unwrap().success(), "{log}");
         log
     }
