@@ -15,6 +15,7 @@ use bytes::Bytes;
 use larder::Cache;
 use larder::page::CacheLayer;
 use larder::store::Memory;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use tower::make::Shared;
 use tower::{Layer as _, Service, ServiceExt};
 
@@ -91,6 +92,7 @@ where
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
+        on_core(0);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
@@ -104,11 +106,19 @@ where
     Ok(address)
 }
 
+/// Holds the calling thread to one core, so that client and server do not push each other about.
+fn on_core(core: usize) {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    sched_setaffinity(None, &cores).expect("a machine with two cores");
+}
+
 fn requests(address: SocketAddr) -> f64 {
-    let output = Command::new("wrk")
-        .args(["-t1", "-c16", "-d2s", &format!("http://{address}/")])
+    let output = Command::new("taskset")
+        .args(["-c", "1", "wrk", "-t1", "-c16", "-d3s"])
+        .arg(format!("http://{address}/"))
         .output()
-        .unwrap_or_else(|error| panic!("cannot run `wrk`: {error}; hint: install it"));
+        .unwrap_or_else(|error| panic!("cannot run `taskset`: {error}; hint: install it"));
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(!text.contains("Non-2xx"), "{text}");
     let line = text

@@ -325,6 +325,19 @@ async fn targets_that_django_spells_alike_are_kept_apart() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_layer_changed_after_it_was_cloned_has_pages_of_its_own() {
+    let layer = plain();
+    let (shop, _) = site(layer.clone(), |number, _| format!("shop {number}"));
+    ask(&shop, "/", &[]).await;
+    let (blog, _) = site(layer.key_prefix("blog"), |number, _| {
+        format!("blog {number}")
+    });
+
+    assert_eq!(ask(&blog, "/", &[]).await.body, "blog 1");
+    assert_eq!(ask(&shop, "/", &[]).await.body, "shop 1");
+}
+
+#[tokio::test(start_paused = true)]
 async fn routers_nested_under_two_prefixes_do_not_share_pages() {
     let inner = |name: &'static str| {
         Router::new()

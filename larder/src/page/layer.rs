@@ -34,11 +34,7 @@ use crate::{Cache, Error};
 /// ```
 #[derive(Debug, Clone)]
 #[must_use]
-pub struct CacheLayer {
-    settings: Settings,
-    routes: Arc<Routes>,
-    told: Arc<AtomicU64>,
-}
+pub struct CacheLayer(Arc<Site>);
 
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
@@ -55,13 +51,13 @@ pub(super) struct Settings {
     pub(super) hosts: Option<Vec<String>>,
 }
 
-/// What all clones of a service share.
+/// What all services made by one layer share: axum may make one for every request.
 #[derive(Debug)]
 pub(super) struct Site {
     pub(super) settings: Settings,
-    pub(super) routes: Arc<Routes>,
+    pub(super) routes: Routes,
     /// The reasons that were logged already, a bit each.
-    told: Arc<AtomicU64>,
+    told: AtomicU64,
     /// Whether the store's failure was logged already.
     store_failed: AtomicBool,
 }
@@ -83,7 +79,7 @@ pub(super) struct Site {
 /// ```
 pub fn cache_page(cache: &Cache, ttl: Duration) -> CacheLayer {
     let mut layer = CacheLayer::new(cache.clone());
-    layer.settings.view_ttl = Some(ttl);
+    layer.settings().view_ttl = Some(ttl);
     layer
 }
 
@@ -102,38 +98,48 @@ impl CacheLayer {
             wait: Duration::from_secs(10),
             hosts: None,
         };
-        Self {
-            settings,
-            routes: Arc::default(),
-            told: Arc::default(),
+        Self(Arc::new(Site::new(settings)))
+    }
+
+    /// The settings to change: of this layer alone, so that a clone keeps its own, and its own keys.
+    fn settings(&mut self) -> &mut Settings {
+        if Arc::get_mut(&mut self.0).is_none() {
+            self.0 = Arc::new(Site::new(self.0.settings.clone()));
         }
+        let site = Arc::get_mut(&mut self.0).expect("nobody else has it yet");
+        &mut site.settings
+    }
+
+    fn rules(&mut self, change: impl FnOnce(Rules) -> Rules) {
+        let settings = self.settings();
+        settings.rules = change(settings.rules.clone());
     }
 
     /// How long a page is fresh whose view and whose response do not say. Default: ten minutes, as
     /// in Django.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.settings.site_ttl = ttl;
+        self.settings().site_ttl = ttl;
         self
     }
 
     /// For how long after its TTL a page is served while one request refreshes it, unless the
     /// response says otherwise by `stale-while-revalidate`. Default: not at all.
     pub fn grace(mut self, grace: Duration) -> Self {
-        self.settings.grace = grace;
+        self.settings().grace = grace;
         self
     }
 
     /// For how long after its TTL a page is served in place of a server error, unless the response
     /// says otherwise by `stale-if-error`. Default: not at all.
     pub fn stale_if_error(mut self, span: Duration) -> Self {
-        self.settings.if_error = span;
+        self.settings().if_error = span;
         self
     }
 
     /// How long a request waits for another's making of the same page before it makes its own.
     /// Default: 10 s.
     pub fn wait(mut self, wait: Duration) -> Self {
-        self.settings.wait = wait;
+        self.settings().wait = wait;
         self
     }
 
@@ -141,57 +147,57 @@ impl CacheLayer {
     /// other cookies play no part. Default: a request with any cookie is not answered from a shared
     /// page.
     pub fn cookies<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
-        self.settings.rules = self.settings.rules.cookies(names);
+        self.rules(|rules| rules.cookies(names));
         self
     }
 
     /// No page depends on a cookie, unless its `Vary` says so. A page that reads a session is then
     /// served to everybody. Default: off.
     pub fn ignore_cookies(mut self) -> Self {
-        self.settings.rules = self.settings.rules.ignore_cookies();
+        self.rules(Rules::ignore_cookies);
         self
     }
 
     /// The statuses that are kept. Default: 200, as in Django.
     pub fn statuses(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
-        self.settings.rules = self.settings.rules.statuses(statuses);
+        self.rules(|rules| rules.statuses(statuses));
         self
     }
 
     /// The longest body that is kept, in bytes. Default: 8 MiB. A longer one is passed on.
     pub fn body_limit(mut self, bytes: u64) -> Self {
-        self.settings.rules = self.settings.rules.body_limit(bytes);
+        self.rules(|rules| rules.body_limit(bytes));
         self
     }
 
     /// Heeds `no-cache`, `no-store` and `max-age=0` of requests. Default: off, since a client could
     /// force work that way.
     pub fn clients_decide(mut self) -> Self {
-        self.settings.rules = self.settings.rules.clients_decide();
+        self.rules(Rules::clients_decide);
         self
     }
 
     /// The hosts whose pages are kept; others pass uncached. Default: all.
     pub fn hosts<N: Into<String>>(mut self, hosts: impl IntoIterator<Item = N>) -> Self {
-        self.settings.hosts = Some(hosts.into_iter().map(Into::into).collect());
+        self.settings().hosts = Some(hosts.into_iter().map(Into::into).collect());
         self
     }
 
     /// What is part of every page's key, for sites that share a cache. Default: nothing.
     pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.settings.keys.prefix = prefix.into();
+        self.settings().keys.prefix = prefix.into();
         self
     }
 
     /// The form of page keys. Default: that of Django 6.1.
     pub fn key_format(mut self, format: KeyFormat) -> Self {
-        self.settings.keys.format = format;
+        self.settings().keys.format = format;
         self
     }
 
     /// Ends page keys in a time zone, as Django does with `USE_TZ`, such as `UTC`. Default: nothing.
     pub fn time_zone(mut self, zone: impl Into<String>) -> Self {
-        self.settings.keys.time_zone = Some(zone.into());
+        self.settings().keys.time_zone = Some(zone.into());
         self
     }
 
@@ -201,21 +207,21 @@ impl CacheLayer {
     /// The setting chooses no page: a response in several languages says `Vary: Accept-Language`, and
     /// has a variant per value as without it, where Django would have one per language.
     pub fn language(mut self, language: impl Into<String>) -> Self {
-        self.settings.keys.language = Some(language.into());
+        self.settings().keys.language = Some(language.into());
         self
     }
 
     /// The site speaks HTTPS, which is part of the URL in the keys. Default: HTTP.
     pub fn https(mut self) -> Self {
-        self.settings.origin.https = true;
+        self.settings().origin.https = true;
         self
     }
 
     /// `X-Forwarded-Host` and this header, which is `https` for a secure connection, tell the URL.
     /// Only behind a proxy that sets both. Default: neither is read.
     pub fn behind_proxy(mut self, secure_header: HeaderName) -> Self {
-        self.settings.origin.trust_forwarded_host = true;
-        self.settings.origin.secure_header = Some(secure_header);
+        self.settings().origin.trust_forwarded_host = true;
+        self.settings().origin.secure_header = Some(secure_header);
         self
     }
 }
@@ -224,18 +230,20 @@ impl<S> Layer<S> for CacheLayer {
     type Service = CacheService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let (routes, told) = (Arc::clone(&self.routes), Arc::clone(&self.told));
-        let site = Site {
-            settings: self.settings.clone(),
-            routes,
-            told,
-            store_failed: AtomicBool::new(false),
-        };
-        CacheService::new(inner, Arc::new(site))
+        CacheService::new(inner, Arc::clone(&self.0))
     }
 }
 
 impl Site {
+    fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            routes: Routes::default(),
+            told: AtomicU64::new(0),
+            store_failed: AtomicBool::new(false),
+        }
+    }
+
     /// Says that the store fails, once until it answers again.
     pub(super) fn tell_of_store(&self, error: &Error) {
         if !self.store_failed.swap(true, Ordering::Relaxed) {
