@@ -30,6 +30,9 @@
 //! | --- | --- |
 //! | `layer.rs` | [`CacheLayer`] and [`cache_page`]: the settings |
 //! | `service.rs` | the answer to one request: serve, wait, or run the handler |
+//! | `sight.rs` | what the store has for a request, and whether it may be served |
+//! | `make.rs` | the page through the engine: wait for whoever makes it, or make it |
+//! | `give.rs` | the response as its client gets it |
 //! | `load.rs` | running the handler under the engine, and collecting its body while it is sent |
 //! | `body.rs` | the body of an answer |
 //! | `stored.rs` | what a page and a header list look like in a slot |
@@ -39,12 +42,15 @@
 //! | `rules/` | what HTTP says about keeping a response, as pure functions |
 
 mod body;
+mod give;
 pub mod keys;
 mod layer;
 mod load;
+mod make;
 mod route;
 pub mod rules;
 mod service;
+mod sight;
 mod status;
 mod stored;
 
