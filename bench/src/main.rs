@@ -2,7 +2,7 @@
 //! of one run.
 //!
 //! `cargo run --release -p bench` prints all; a word (`store`, `cache`, `page`) picks one. The page
-//! bench needs `wrk`.
+//! bench needs `wrk`, and `taskset`, which gives client and server a core each.
 
 mod page;
 mod pairs;

@@ -106,3 +106,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::{Bypass, Listener, Miss, Outcome, Reason, Stale};
 pub use key::{Key, MAX_NAME, Version};
 pub use ttl::Ttl;
+
+/// The README's code, which has to compile.
+#[cfg(all(doctest, feature = "page"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

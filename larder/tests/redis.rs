@@ -12,10 +12,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::Body;
+use axum::routing::get;
+use http_body_util::BodyExt as _;
+use larder::page::CacheLayer;
 use larder::store::{Numbers, Redis, Store, Sum, Tags, When};
-use larder::{Clock, Entry, ErrorKind, Key, Mark, Moment, Stamp, State, Tag, Tagged, Value};
+use larder::{Cache, Clock, Entry, ErrorKind, Key, Mark, Moment, Stamp, State, Tag, Tagged, Value};
 use redis::AsyncTypedCommands;
 use support::RedisServer;
+use tower::{Layer as _, ServiceExt as _};
 
 const LONG: Duration = Duration::from_mins(10);
 
@@ -809,46 +815,90 @@ async fn clear_of_the_empty_prefix_keeps_larders_own_records() {
 async fn a_read_with_tags_is_one_round_trip_of_two_commands() {
     let server = RedisServer::start();
     let store = Redis::connect(server.url()).await.unwrap();
-    let mut raw = raw(&server.url()).await;
     let names: [Tag; 2] = ["a".into(), "b".into()];
     let keys = [Key::new(":1:a"), Key::new(":1:b"), Key::new(":1:c")];
     store.get(&keys, Some(tags("", &names))).await.unwrap();
-    redis::cmd("CONFIG")
-        .arg("RESETSTAT")
-        .query_async::<()>(&mut raw)
-        .await
-        .unwrap();
-    let before = reads_of(&mut raw).await;
+    let watch = Watch::start(&server).await;
 
     store.get(&keys, Some(tags("", &names))).await.unwrap();
 
-    let stats: String = redis::cmd("INFO")
-        .arg("commandstats")
-        .query_async(&mut raw)
-        .await
-        .unwrap();
-    let mut calls: Vec<&str> = stats
-        .lines()
-        .filter_map(|line| line.strip_prefix("cmdstat_")?.split(",usec").next())
-        .filter(|line| !line.starts_with("info") && !line.starts_with("config"))
-        .collect();
-    calls.sort_unstable();
-    assert_eq!(calls, ["hmget:calls=1", "mget:calls=1"]);
-    // Each `INFO` of this test is a read as well.
-    assert_eq!(reads_of(&mut raw).await - before, 3);
+    assert_eq!(watch.end().await, (1, vec!["hmget:1", "mget:1"]));
 }
 
-/// How often the server has read from a connection.
-async fn reads_of(raw: &mut redis::aio::MultiplexedConnection) -> u64 {
-    let stats: String = redis::cmd("INFO")
-        .arg("stats")
-        .query_async(raw)
-        .await
-        .unwrap();
-    let line = stats
-        .lines()
-        .find_map(|line| line.strip_prefix("total_reads_processed:"));
-    line.unwrap().parse().unwrap()
+#[tokio::test]
+async fn a_page_hit_is_one_round_trip() {
+    let server = RedisServer::start();
+    let handler = || async { ([("vary", "accept-language")], "page") };
+    let layer = || async {
+        let cache = Cache::new(Redis::connect(server.url()).await.unwrap());
+        CacheLayer::new(cache).layer(Router::new().route("/", get(handler)))
+    };
+    let ask = || {
+        let request = http::Request::get("/").header("host", "shop.example");
+        request
+            .header("accept-language", "fr")
+            .body(Body::empty())
+            .unwrap()
+    };
+    let status =
+        |page: &http::Response<_>| page.headers()["cache-status"].to_str().unwrap().to_owned();
+    // Both live to the end: the server counts a goodbye as a read.
+    let (maker, reader) = (layer().await, layer().await);
+    let made = maker.clone().oneshot(ask()).await.unwrap();
+    assert!(status(&made).contains("stored"), "{made:?}");
+    made.into_body().collect().await.unwrap();
+    // Until it is kept, and until the other process has learnt what the URL varies on.
+    while !status(&reader.clone().oneshot(ask()).await.unwrap()).contains("hit") {}
+    let watch = Watch::start(&server).await;
+
+    let hit = reader.clone().oneshot(ask()).await.unwrap();
+
+    assert!(status(&hit).contains("hit"), "{hit:?}");
+    assert_eq!(watch.end().await, (1, vec!["hmget:1", "mget:1"]));
+}
+
+/// What a server does for somebody else, as it counts it.
+struct Watch {
+    raw: redis::aio::MultiplexedConnection,
+    reads: u64,
+}
+
+impl Watch {
+    async fn start(server: &RedisServer) -> Self {
+        let mut raw = raw(&server.url()).await;
+        let reset = redis::cmd("CONFIG").arg("RESETSTAT").to_owned();
+        reset.exec_async(&mut raw).await.unwrap();
+        let reads = Self::reads(&mut raw).await;
+        Self { raw, reads }
+    }
+
+    /// How often the server has read from a connection since, and how often it ran which command.
+    async fn end(mut self) -> (u64, Vec<&'static str>) {
+        let stats = Self::info(&mut self.raw, "commandstats").await;
+        let mut calls: Vec<String> = stats
+            .lines()
+            .filter_map(|line| line.strip_prefix("cmdstat_")?.split(",usec").next())
+            .filter(|line| !line.starts_with("info") && !line.starts_with("config"))
+            .map(|line| line.replace("calls=", ""))
+            .collect();
+        calls.sort_unstable();
+        let calls = calls.into_iter().map(|call| &*call.leak()).collect();
+        // Both `INFO`s of this method are reads as well.
+        (Self::reads(&mut self.raw).await - self.reads - 2, calls)
+    }
+
+    async fn reads(raw: &mut redis::aio::MultiplexedConnection) -> u64 {
+        let stats = Self::info(raw, "stats").await;
+        let line = stats
+            .lines()
+            .find_map(|line| line.strip_prefix("total_reads_processed:"));
+        line.unwrap().parse().unwrap()
+    }
+
+    async fn info(raw: &mut redis::aio::MultiplexedConnection, section: &str) -> String {
+        let info = redis::cmd("INFO").arg(section).to_owned();
+        info.query_async(raw).await.unwrap()
+    }
 }
 
 #[tokio::test]
