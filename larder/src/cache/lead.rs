@@ -40,6 +40,12 @@ pub(crate) enum Keep {
     Value(Kept),
     /// It is neither kept nor shared.
     Pass,
+    /// The same, and it says nothing of what the next load gives: whoever comes may load at once.
+    #[cfg_attr(
+        not(feature = "page"),
+        expect(dead_code, reason = "values know no load that is one caller's own")
+    )]
+    Leave,
 }
 
 /// A value to keep.
@@ -178,8 +184,9 @@ impl Cache {
         if !self.shared.rules.keep(Rule::Inherit) {
             gathered.tags.clear();
         }
+        let is_left = matches!(keep, Keep::Leave);
         let kept = match keep {
-            Keep::Pass => None,
+            Keep::Pass | Keep::Leave => None,
             Keep::Value(_) if gathered.mixed => {
                 tracing::warn!(key = %key, "not_kept_since_made_from_another_tag_space");
                 None
@@ -187,7 +194,12 @@ impl Cache {
             Keep::Value(kept) => Some(kept),
         };
         let Some(kept) = kept else {
-            self.pass(key, flight.mark).await;
+            if is_left {
+                let mark = Some(flight.mark);
+                self.end(key, mark, State::Idle, Duration::ZERO).await;
+            } else {
+                self.pass(key, flight.mark).await;
+            }
             flight.land(Landing::NotShared);
             let &Flight { era, seq, .. } = &**flight;
             let (noted, own) = (Noted { era, seq }, Vec::new());

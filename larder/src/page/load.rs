@@ -13,10 +13,10 @@ use tokio::sync::{mpsc, oneshot};
 use tower_service::Service;
 
 use super::body::{PageBody, Piece};
-use super::layer::Site;
-use super::rules::storable::{Asked, Kept as Verdict, may_keep};
+use super::layer::{Settings, Site};
+use super::rules::storable::{Asked, Kept as Verdict, is_personal, may_keep, patch_vary};
 use super::rules::{cache_control, freshness, validators, vary};
-use super::service::ViewTtl;
+use super::service::{ViewTtl, ready};
 use super::stored::{HeaderList, PAGE, PageHead, VaryValue, kept_headers};
 use super::{keys, keys::KeyOptions, route::Route};
 use crate::cache::{Gathered, Keep, Kept, Load};
@@ -29,6 +29,10 @@ use crate::{Cache, Key, Moment, Ttl};
 /// After how long those who wait for a page are let go, and a handler whose client has gone is given
 /// up.
 const LIMIT: Duration = Duration::from_secs(30);
+/// For how long requests with something of their sender's do not try to make a page again.
+const PERSONAL: Duration = Duration::from_secs(2);
+/// How often a variant tries to get into its URL's list while others do the same.
+const MOST_TRIES: usize = 20;
 
 /// A page that is to be made.
 pub(super) struct PageLoad<S, A, E, B: Body> {
@@ -76,6 +80,8 @@ pub(super) struct JustMade {
 /// What has been decided from a response's head.
 pub(super) struct Plan {
     verdict: Verdict,
+    /// When the response was there: its life and its age count from here, not from its body's end.
+    at: Moment,
     ttl: Duration,
 }
 
@@ -83,27 +89,50 @@ impl Site {
     /// Judges a response by its head and sets the headers of one that is cacheable, as Django does.
     pub(super) fn judge(&self, asked: Asked, parts: &mut response::Parts) -> Result<Plan, Reason> {
         let settings = &self.settings;
-        let now = settings.cache.shared.clock.now().to_system_time();
+        let at = settings.cache.shared.clock.now();
+        let now = at.to_system_time();
         let view = parts.extensions.remove::<ViewTtl>().map(|ViewTtl(ttl)| ttl);
         let view = settings.view_ttl.or(view);
+        // A 304 is not kept, but says how long what its client has is good: as the page itself would.
         let not_modified = parts.status == http::StatusCode::NOT_MODIFIED;
-        let verdict = match may_keep(asked, parts, &settings.rules) {
-            Err(Reason::Status) if not_modified => Err(Reason::Status),
-            verdict => Ok(verdict?),
-        };
-        let said = match &verdict {
-            Ok(verdict) => verdict.said.clone(),
-            Err(_) => cache_control::CacheControl::of(&parts.headers),
-        };
-        let ttl = freshness::ttl(view, &said, settings.site_ttl);
+        if not_modified {
+            parts.status = http::StatusCode::OK;
+        }
+        let verdict = may_keep(asked, parts, &settings.rules);
+        if not_modified {
+            parts.status = http::StatusCode::NOT_MODIFIED;
+        }
+        let verdict = verdict?;
+        let ttl = freshness::ttl(view, &verdict.said, settings.site_ttl);
         if view.is_some() || ttl.is_ok() {
             let ttl = ttl.unwrap_or_default();
             cache_control::patch_response_headers(&mut parts.headers, ttl, now);
+            patch_vary(&mut parts.headers, &verdict);
         }
-        Ok(Plan {
-            verdict: verdict?,
-            ttl: ttl?,
-        })
+        if not_modified {
+            return Err(Reason::Status);
+        }
+        // What the response says of its life began when it was made, further in (RFC 9111 §4.2).
+        let said = view.is_none() && (verdict.said.s_maxage.or(verdict.said.max_age)).is_some();
+        let spent = said.then(|| freshness::age_of(&parts.headers));
+        let ttl = ttl?.saturating_sub(spent.unwrap_or_default());
+        if ttl.is_zero() {
+            return Err(Reason::ZeroTtl);
+        }
+        Ok(Plan { verdict, at, ttl })
+    }
+
+    /// What becomes of the lease after a response that is not kept.
+    ///
+    /// One made for a request with something of its sender's tells nothing of what others get: the
+    /// next of them may make the page.
+    fn not_kept(&self, asked: Asked, route: &Route) -> Keep {
+        let Settings { cache, rules, .. } = &self.settings;
+        if !is_personal(asked, rules) {
+            return Keep::Pass;
+        }
+        route.is_personal_until(cache.shared.clock.now().plus(PERSONAL));
+        Keep::Leave
     }
 }
 
@@ -130,7 +159,10 @@ where
             mut answer,
         } = self;
         let headers = request.headers().clone();
-        let call = crate::cache::caught(async move { inner.call(request).await });
+        let call = crate::cache::caught(async move {
+            ready(&mut inner).await?;
+            inner.call(request).await
+        });
         let Some(called) = bounded(&site, &flight, call, &mut answer).await else {
             return Ok(((), Keep::Pass));
         };
@@ -153,20 +185,24 @@ where
         let plan = match site.judge(asked, &mut parts) {
             Ok(plan) => plan,
             Err(reason) => {
+                let keep = site.not_kept(asked, &route);
                 let _ = answer.send(Answer::Response(parts, PageBody::own(body), Some(reason)));
-                return Ok(((), Keep::Pass));
+                return Ok(((), keep));
             }
         };
         let (pieces, fed) = mpsc::unbounded_channel();
         let fed = PageBody::fed(fed, body.size_hint());
         let kept = parts.clone();
         let _ = answer.send(Answer::Response(parts, fed, None));
-        let Some(body) = collect(&site, body, &pieces).await else {
-            return Ok(((), Keep::Pass));
+        let body = match collect(&site, body, &pieces).await {
+            Ok(body) => body,
+            Err(reason) => {
+                site.tell_once(reason);
+                return Ok(((), Keep::Pass));
+            }
         };
         // Before the client has it all: whoever asked from inside a load may end that one next.
-        let until = site.settings.cache.shared.clock.now().plus(plan.ttl);
-        site.settings.cache.hand_on(Some(until));
+        site.settings.cache.hand_on(Some(plan.at.plus(plan.ttl)));
         let _ = pieces.send(Piece::End);
         if !is_as_long_as_said(&kept, &body) {
             site.tell_once(Reason::Body);
@@ -226,13 +262,13 @@ async fn bounded<T, E, B: Body>(
     }
 }
 
-/// Collects a body while handing each piece to the client. `None` if it is not to be kept: the
-/// client then gets the rest by itself.
+/// Collects a body while handing each piece to the client. An error says why it is not to be kept:
+/// the client then gets the rest by itself.
 async fn collect<B: Body<Data = Bytes>>(
     site: &Site,
     body: B,
     pieces: &mpsc::UnboundedSender<Piece<B>>,
-) -> Option<Bytes> {
+) -> Result<Bytes, Reason> {
     let clock = &site.settings.cache.shared.clock;
     let limit = usize::try_from(site.settings.rules.longest_body()).unwrap_or(usize::MAX);
     let give_up = clock.now().plus(LIMIT);
@@ -243,11 +279,11 @@ async fn collect<B: Body<Data = Bytes>>(
         let left = give_up.left(clock.now()).unwrap_or(LIMIT);
         let Some(frame) = clock.timeout(left, next_frame(&mut body)).await else {
             let _ = pieces.send(Piece::Rest(body));
-            return None;
+            return Err(Reason::EventStream);
         };
         let data = match frame {
             None => {
-                return Some(if collected.is_empty() {
+                return Ok(if collected.is_empty() {
                     first
                 } else {
                     collected.freeze()
@@ -255,7 +291,7 @@ async fn collect<B: Body<Data = Bytes>>(
             }
             Some(Err(error)) => {
                 let _ = pieces.send(Piece::Broken(error));
-                return None;
+                return Err(Reason::Body);
             }
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => data,
@@ -264,14 +300,14 @@ async fn collect<B: Body<Data = Bytes>>(
                         let _ = pieces.send(Piece::Trailers(trailers));
                     }
                     let _ = pieces.send(Piece::Rest(body));
-                    return None;
+                    return Err(Reason::Body);
                 }
             },
         };
         if first.len() + collected.len() + data.len() > limit {
             let _ = pieces.send(Piece::Data(data));
             let _ = pieces.send(Piece::Rest(body));
-            return None;
+            return Err(Reason::TooLong);
         }
         // Most bodies are one piece, which is kept as it is.
         if first.is_empty() && collected.is_empty() {
@@ -293,6 +329,18 @@ async fn next_frame<B: Body<Data = Bytes>>(
     body.frame().await
 }
 
+/// All names of both lists, in the order of a page's key.
+fn union(known: &[String], names: Vec<String>) -> Vec<String> {
+    let new: Vec<String> = names
+        .into_iter()
+        .filter(|name| !known.contains(name))
+        .collect();
+    if new.is_empty() {
+        return known.to_vec();
+    }
+    keys::header_list(&[known, &new].concat(), &KeyOptions::default())
+}
+
 /// Turns a response into what is kept of it.
 struct Maker<'a> {
     site: &'a Site,
@@ -308,8 +356,13 @@ impl Maker<'_> {
     async fn keep(self, slot: Slot, body: Bytes) -> Keep {
         let settings = &self.site.settings;
         // The layer knows no request's language, so that `Accept-Language` stays among the names.
-        let names = keys::header_list(&self.plan.verdict.vary, &KeyOptions::default());
-        let values = vary::values(&names, self.request, settings.rules.cookie_rule());
+        let mut names = keys::header_list(&self.plan.verdict.vary, &KeyOptions::default());
+        if let Slot::Page { list, .. } = &slot {
+            // All that responses of this URL ever named: a response that names less is no reason to
+            // lose the variants of those that named more.
+            names = union(&list.names, names);
+        }
+        let values = vary::values(&names, self.request);
         let values: Vec<VaryValue> = (values.into_iter())
             .map(|value| value.map(|value| Bytes::from(value.into_owned())))
             .collect();
@@ -318,13 +371,11 @@ impl Maker<'_> {
             .page_key(&values, &settings.keys, &settings.cache);
         match slot {
             Slot::Page { list, stamp, key } if list.names == names && page_key == key => {
-                let now = settings.cache.shared.clock.now();
-                let Some(next) = list.with(&key, now, self.stale_until()) else {
-                    self.site.tell_once(Reason::Variants);
+                let mark = list.mark;
+                if !self.extend_list(list, stamp, &key).await {
                     return Keep::Pass;
-                };
-                let head = self.head(list.mark, values, &body);
-                self.extend_list(&list, &next, stamp).await;
+                }
+                let head = self.head(mark, values, &body);
                 self.kept(head.encode(&body), &head, names, body)
             }
             slot => {
@@ -344,42 +395,60 @@ impl Maker<'_> {
         }
     }
 
-    /// Gives the list its new variant, and as long a life as the page's.
-    async fn extend_list(&self, list: &HeaderList, next: &HeaderList, stamp: Stamp) {
+    /// Gives the list its new variant, and as long a life as the page's; says whether the page is in
+    /// it. Of many variants made at once one after the other gets in.
+    async fn extend_list(&self, mut list: Arc<HeaderList>, mut stamp: Stamp, page: &Key) -> bool {
         let cache = &self.site.settings.cache;
-        let key = std::slice::from_ref(&self.route.list_key);
-        let until = self.stale_until();
-        let heads = cache.shared.store.heads(key).await;
-        let known = heads.ok().and_then(|mut heads| heads.pop().flatten());
-        // A list that is gone stays gone: what it led to is out of reach on purpose.
-        let Some(known) = known else { return };
-        if list == next && known.fresh_until >= until {
-            return;
+        let (key, until) = (&self.route.list_key, self.stale_until());
+        for _ in 0..MOST_TRIES {
+            let Ok(look) = cache.look(key).await else {
+                return false;
+            };
+            let now = cache.shared.clock.now();
+            // A list that is gone or replaced stays so: what it led to is out of reach on purpose.
+            let Some(entry) = look.usable(now) else {
+                return false;
+            };
+            if entry.stamp != stamp {
+                let same = |found: &Arc<HeaderList>| {
+                    found.mark == list.mark && found.names == list.names
+                };
+                let Some(found) = self.route.list(entry).filter(same) else {
+                    return false;
+                };
+                (list, stamp) = (found, entry.stamp);
+            }
+            let Some(next) = list.with(page, now, until) else {
+                self.site.tell_once(Reason::Variants);
+                return false;
+            };
+            if *list == next && entry.fresh_until >= until {
+                return true;
+            }
+            let mut longer = Entry::new(&cache.shared.clock, next.encode());
+            longer = longer.fresh_until(until.max(entry.stale_until));
+            longer.codec = PAGE;
+            longer.tags.clone_from(&entry.tags);
+            match cache
+                .shared
+                .store
+                .put(key, longer, When::IfStamp(stamp))
+                .await
+            {
+                Ok(true) => return true,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "header_list_not_extended");
+                    return false;
+                }
+            }
         }
-        let mut entry = Entry::new(&cache.shared.clock, next.encode());
-        entry = entry.fresh_until(until.max(known.fresh_until));
-        entry.codec = PAGE;
-        entry.tags = known.tags;
-        if let Err(error) = cache
-            .shared
-            .store
-            .put(&key[0], entry, When::IfStamp(stamp))
-            .await
-        {
-            tracing::debug!(%error, "header_list_not_extended");
-        }
+        false
     }
 
     /// Until when the page is fresh: no longer than what it was made of.
     fn fresh_until(&self) -> Moment {
-        let until = self
-            .site
-            .settings
-            .cache
-            .shared
-            .clock
-            .now()
-            .plus(self.plan.ttl);
+        let until = self.plan.at.plus(self.plan.ttl);
         until.min(self.made_of.0.life.unwrap_or(Moment::NEVER))
     }
 
@@ -403,7 +472,6 @@ impl Maker<'_> {
     }
 
     fn head(&self, mark: u64, values: Vec<VaryValue>, body: &[u8]) -> Arc<PageHead> {
-        let stored = self.site.settings.cache.shared.clock.now();
         let mut headers = kept_headers(&self.parts);
         let age = freshness::age_of(&headers);
         headers.remove(http::header::AGE);
@@ -422,7 +490,7 @@ impl Maker<'_> {
             audience: self.plan.verdict.audience,
             status: self.parts.status,
             headers,
-            stored,
+            stored: self.plan.at,
             age,
             while_revalidate,
             if_error,
@@ -441,10 +509,12 @@ impl Maker<'_> {
             head: Arc::clone(head),
             body,
         };
+        let now = self.site.settings.cache.shared.clock.now();
+        let left = self.plan.at.plus(self.plan.ttl).left(now);
         Keep::Value(Kept {
             value,
             codec: PAGE,
-            ttl: Ttl::For(self.plan.ttl),
+            ttl: Ttl::For(left.unwrap_or(self.plan.ttl)),
             grace: self.grace(),
             tags: Vec::new(),
             extra: Some(Arc::new(made)),

@@ -13,7 +13,7 @@ use super::body::PageBody;
 use super::layer::Site;
 use super::load::{Answer, JustMade, PageLoad, Slot};
 use super::route::Variant;
-use super::rules::storable::may_serve;
+use super::rules::storable::{is_personal, may_serve};
 use super::rules::vary;
 use super::service::{InsideSite, Question};
 use super::sight::Listed;
@@ -125,6 +125,8 @@ impl Site {
                 return serve(page, served.outcome);
             }
             First::Handler(answer, _) => {
+                // It ran under a lease, which the store has taken.
+                self.writing.works();
                 let outcome = Outcome::Miss(miss);
                 settings.cache.hear(&key, || outcome.clone());
                 let given = self.give(answer, &outcome, &conditions);
@@ -141,9 +143,16 @@ impl Site {
                 let load = unused.expect("a header list is never refreshed behind a request");
                 Ok(Made::Again(returned(load)))
             }
+            // What was made was its client's own: of the others one makes the page for all.
+            Fetched::Alone(load, Bypass::Passed, _)
+                if !is_personal(question.asked, &settings.rules)
+                    && question.route.is_personal(settings.cache.shared.clock.now()) =>
+            {
+                Ok(Made::Again(returned(load)))
+            }
             Fetched::Alone(load, why, _) => Ok(Made::Alone(returned(load), Outcome::Bypass(why))),
             Fetched::StoreFailed(error, load) => {
-                self.tell_of_store(&error);
+                self.writing.fails(&error);
                 Ok(Made::Alone(
                     returned(load),
                     Outcome::Bypass(Bypass::StoreFailed),
@@ -205,8 +214,7 @@ impl Site {
     ) -> Option<Page> {
         let extra = served.landed.as_ref()?.extra.clone()?;
         let made = extra.downcast::<JustMade>().ok()?;
-        let cookies = self.settings.rules.cookie_rule();
-        let values = vary::values(&made.names, load.request.headers(), cookies);
+        let values = vary::values(&made.names, load.request.headers());
         let same = values.iter().map(Option::as_deref);
         let is_this = made.head.url == question.route.url
             && made.head.values.iter().map(Option::as_deref).eq(same)
