@@ -165,6 +165,13 @@ impl Server {
         self.content().memory.forget_numbers();
     }
 
+    /// Loses the numbers of all tag spaces, as a server does that evicts them: the next to ask begins
+    /// another era. Slots and their leases stay.
+    pub fn lose_numbers(&self) {
+        self.say(|| "server loses numbers".to_owned());
+        self.content().memory.lose_numbers();
+    }
+
     /// Removes what has expired, as stores do now and then.
     pub fn sweep(&self) {
         self.content().memory.sweep();

@@ -6,7 +6,7 @@
 //! | `builder.rs` | its settings |
 //! | `write.rs` | the verbs that write values: set, add, `set_many` |
 //! | `load.rs` | the verbs that load: fetch, `get_or_set` |
-//! | `many.rs` | `fetch_many` |
+//! | `many.rs`, `lead_many.rs` | `fetch_many` |
 //! | `look.rs` | reading a slot and judging its tags |
 //! | `fetch.rs` | the engine: serve, wait, or load |
 //! | `lead.rs` | the engine: loading under a lease |
@@ -20,6 +20,7 @@ mod builder;
 mod counts;
 mod fetch;
 mod lead;
+mod lead_many;
 mod load;
 mod look;
 mod many;
@@ -46,7 +47,9 @@ pub use self::many::FetchMany;
 pub use self::policy::Policy;
 #[cfg(feature = "simulation")]
 pub use self::rules::Rule;
-use self::rules::Rules;
+#[cfg(not(feature = "simulation"))]
+pub(crate) use self::rules::Rule;
+pub(crate) use self::rules::Rules;
 use self::scope::Scope;
 pub use self::ticket::{SetTicket, Ticket};
 pub use self::write::{Add, Set, SetMany};
@@ -296,7 +299,11 @@ impl Cache {
 
     async fn head(&self, key: impl AsRef<str>) -> Result<Option<crate::Head>> {
         let heads = self.shared.store.heads(&[self.key(key)]).await?;
-        Ok(self.unmoved(heads).await?.pop().flatten())
+        let head = self.unmoved(heads).await?.pop().flatten();
+        if let Some(head) = &head {
+            self.absorb(head.tags.as_deref(), None);
+        }
+        Ok(head)
     }
 
     /// Gives the value at `key` a new TTL from now on; says whether there was one. A TTL of zero

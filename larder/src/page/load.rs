@@ -22,7 +22,7 @@ use super::service::{ViewTtl, ready};
 use super::stored::{HeaderList, PageHead};
 use crate::cache::{Keep, Load};
 use crate::entry::Stamp;
-use crate::event::Reason;
+use crate::event::{Miss, Reason};
 use crate::flight::{Failure, Flight, Landing};
 use crate::{Cache, Key, Moment};
 
@@ -144,6 +144,7 @@ where
     B::Error: Send,
 {
     type Out = ();
+    const MISFIT: Miss = Miss::Unsuitable;
 
     async fn run(self, flight: Arc<Flight>) -> Result<((), Keep), Failure> {
         let Self {

@@ -197,6 +197,12 @@ impl Memory {
         self.0.spaces.forget();
     }
 
+    /// Loses the tags' numbers, era and counter with them.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn lose_numbers(&self) {
+        self.0.spaces.lose();
+    }
+
     /// Every value that is kept.
     #[cfg(feature = "simulation")]
     pub(crate) fn values(&self) -> Vec<(Key, Arc<Entry>)> {
