@@ -32,6 +32,17 @@ pub(crate) struct Served {
     pub(crate) landed: Option<Arc<Landed>>,
 }
 
+impl Served {
+    /// What the slot itself holds.
+    fn of(entry: &Arc<Entry>, outcome: Outcome) -> Self {
+        Self {
+            entry: Arc::clone(entry),
+            outcome,
+            landed: None,
+        }
+    }
+}
+
 impl std::fmt::Debug for Landed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Landed")
@@ -300,20 +311,11 @@ impl Cache {
             };
             if let Some(entry) = usable.filter(|entry| entry.is_live(now)) {
                 let outcome = Outcome::Hit(entry.fresh_until.left(now));
-                return Ok(Step::Serve(Served {
-                    entry: entry.clone(),
-                    outcome,
-                    landed: None,
-                }));
+                return Ok(Step::Serve(Served::of(entry, outcome)));
             }
             if let Some(entry) = usable.filter(|entry| within(entry, policy.grace, now)) {
                 let idle = look.state(now) == State::Idle && !shared.flights.has(key);
-                let outcome = Outcome::Stale(Stale::Refreshing);
-                let served = Served {
-                    entry: entry.clone(),
-                    outcome,
-                    landed: None,
-                };
+                let served = Served::of(entry, Outcome::Stale(Stale::Refreshing));
                 if !idle {
                     return Ok(Step::Refresh(served, None));
                 }
@@ -329,12 +331,8 @@ impl Cache {
                 State::Pass => return Ok(Step::Alone(Bypass::Passed, look.noted())),
                 State::Failed => {
                     if let Some(entry) = spare {
-                        let outcome = Outcome::Stale(Stale::LoadFailed);
-                        return Ok(Step::Serve(Served {
-                            entry,
-                            outcome,
-                            landed: None,
-                        }));
+                        let served = Served::of(&entry, Outcome::Stale(Stale::LoadFailed));
+                        return Ok(Step::Serve(served));
                     }
                     return Ok(Step::Fail(shared.failures.of(key, look.stamp()), miss));
                 }
@@ -520,30 +518,17 @@ impl Cache {
         let seen = seen?;
         if !self.shared.rules.keep(Rule::ReadAgain) {
             accept(seen);
-            let entry = seen.clone();
-            return Some(Served {
-                entry,
-                outcome: Outcome::Stale(why),
-                landed: None,
-            });
+            return Some(Served::of(seen, Outcome::Stale(why)));
         }
         let look = self.look(approach.key).await.ok()?;
         let now = self.shared.clock.now();
         let entry = look.usable(now).filter(|entry| accept(entry))?;
         if entry.is_live(now) {
             let outcome = Outcome::Hit(entry.fresh_until.left(now));
-            return Some(Served {
-                entry: entry.clone(),
-                outcome,
-                landed: None,
-            });
+            return Some(Served::of(entry, outcome));
         }
         let may = within(entry, approach.spare(), now);
-        may.then(|| Served {
-            entry: entry.clone(),
-            outcome: Outcome::Stale(why),
-            landed: None,
-        })
+        may.then(|| Served::of(entry, Outcome::Stale(why)))
     }
 }
 
