@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `mod.rs` | [`Cache`] and the verbs that read or change one key |
 //! | `builder.rs` | its settings |
+//! | `caches.rs` | caches by name |
 //! | `write.rs` | the verbs that write values: set, add, `set_many` |
 //! | `load.rs` | the verbs that load: fetch, `get_or_set` |
 //! | `many.rs`, `lead_many.rs` | `fetch_many` |
@@ -17,6 +18,7 @@
 //! | `rules.rs` | the engine's rules, which a simulation can break |
 
 mod builder;
+mod caches;
 mod counts;
 mod fetch;
 mod lead;
@@ -39,6 +41,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 pub use self::builder::CacheBuilder;
+pub use self::caches::Caches;
 use self::counts::Counters;
 pub use self::counts::Counts;
 use self::counts::count;
