@@ -16,13 +16,11 @@ pub(crate) fn suggest<'a>(
     word: &str,
     words: impl IntoIterator<Item = &'a str> + Clone,
 ) -> Error {
-    match nearest(word, words.clone()) {
-        Some(meant) => error.with_hint(format!("did you mean `{meant}`?")),
-        None => {
-            let all: Vec<&str> = words.into_iter().collect();
-            error.with_hint(format!("there are {}", all.join(", ")))
-        }
+    if let Some(meant) = nearest(word, words.clone()) {
+        return error.with_hint(format!("did you mean `{meant}`?"));
     }
+    let all: Vec<&str> = words.into_iter().collect();
+    error.with_hint(format!("there are {}", all.join(", ")))
 }
 
 #[cfg(test)]

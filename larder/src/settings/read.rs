@@ -38,8 +38,8 @@ struct Source<'a> {
 
 impl Source<'_> {
     fn at(&self, span: &Range<usize>) -> String {
-        let before = &self.text.as_bytes()[..span.start.min(self.text.len())];
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let breaks = self.text.match_indices('\n');
+        let line = breaks.take_while(|(at, _)| *at < span.start).count() + 1;
         format!("{}:{line}", self.name)
     }
 
