@@ -99,8 +99,8 @@ mod ttl;
 #[cfg(feature = "simulation")]
 pub use cache::Rule;
 pub use cache::{
-    Add, Cache, CacheBuilder, Caches, Counts, Fetch, FetchError, FetchHere, FetchMany, Loading,
-    Policy, Set, SetMany, SetTicket, Ticket,
+    Add, Cache, CacheBuilder, Caches, Counts, Fetch, FetchError, FetchHere, FetchMany, Keys,
+    Loading, Policy, Set, SetMany, SetTicket, Ticket,
 };
 pub use clock::{Clock, Moment};
 pub use codec::Codec;

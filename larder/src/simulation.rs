@@ -33,7 +33,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::entry::{Entry, Head, Mark, Tag};
-use crate::store::{Found, Memory, Store, Sum, Tags, When};
+use crate::store::{Found, Memory, Scan, Store, Sum, Tags, When};
 use crate::{Clock, Error, ErrorKind, Key, Moment, Result, State};
 
 /// How many times longer than usual a rare delay is.
@@ -450,5 +450,9 @@ impl Store for Remote {
 
     async fn close(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn scan(&self) -> Option<&dyn Scan> {
+        None
     }
 }

@@ -106,7 +106,7 @@ impl Cache {
     }
 
     fn encode_all<T: Serialize>(&self, values: &HashMap<String, T>) -> HashMap<String, Value> {
-        let encode = |(name, value): (&String, &T)| match self.shared.codec.encode(value) {
+        let encode = |(name, value): (&String, &T)| match self.codec.encode(value) {
             Ok(encoded) => Some((name.clone(), encoded)),
             Err(error) => {
                 tracing::warn!(%error, "not_kept_since_not_encodable");
@@ -174,7 +174,7 @@ impl Cache {
             let keep = encoded.remove(&one.name).map_or(Keep::Pass, |value| {
                 Keep::Value(Kept {
                     value,
-                    codec: self.shared.codec.number(),
+                    codec: self.codec.number(),
                     ttl: Ttl::Default,
                     grace: policy.kept_stale(),
                     tags: Vec::new(),

@@ -495,7 +495,7 @@ impl Cache {
         let kept_stale = policy.kept_stale();
         Typed {
             load,
-            codec: self.shared.codec,
+            codec: self.codec,
             kept_stale,
             is_private: self.shared.rules.keep(Rule::PassIsPrivate),
             types: PhantomData,

@@ -8,6 +8,7 @@
 //! | `write.rs` | the verbs that write values: set, add, `set_many` |
 //! | `load.rs` | the verbs that load: fetch, `get_or_set` |
 //! | `many.rs`, `lead_many.rs` | `fetch_many` |
+//! | `keys.rs` | listing keys |
 //! | `look.rs` | reading a slot and judging its tags |
 //! | `fetch.rs` | the engine: serve, wait, or load |
 //! | `lead.rs` | the engine: loading under a lease |
@@ -21,6 +22,7 @@ mod builder;
 mod caches;
 mod counts;
 mod fetch;
+mod keys;
 mod lead;
 mod lead_many;
 mod load;
@@ -45,6 +47,7 @@ pub use self::caches::Caches;
 use self::counts::Counters;
 pub use self::counts::Counts;
 use self::counts::count;
+pub use self::keys::Keys;
 pub use self::load::{Fetch, FetchError, FetchHere, Loading};
 pub use self::many::FetchMany;
 pub use self::policy::Policy;
@@ -96,6 +99,7 @@ pub struct Cache {
     version: Version,
     /// `prefix:version:`, which begins every key.
     scope: Arc<str>,
+    codec: Codec,
     untracked: bool,
 }
 
@@ -107,7 +111,6 @@ pub(crate) struct Shared {
     space: Box<str>,
     key_function: Option<KeyFunction>,
     default_ttl: Ttl,
-    codec: Codec,
     hints: look::Hints,
     pub(crate) flights: Arc<Flights>,
     failures: lead::Failures,
@@ -158,6 +161,28 @@ impl Cache {
             scope,
             ..self.clone()
         })
+    }
+
+    /// This cache, with another codec. What was written by one is a miss to the others.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// use larder::{Cache, Codec, store::Memory};
+    ///
+    /// let cache = Cache::new(Memory::new());
+    /// cache.with_codec(Codec::Raw).set("page", "<p>").await?;
+    /// assert_eq!(cache.get::<String>("page").await?, None);
+    /// assert_eq!(cache.get_bytes("page").await?.unwrap(), "<p>");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_codec(&self, codec: Codec) -> Self {
+        Self {
+            codec,
+            ..self.clone()
+        }
     }
 
     /// This cache, whose reads inside a load do not become dependencies of what is loaded.
@@ -534,6 +559,11 @@ impl Cache {
         self.shared.store.close().await
     }
 
+    /// What the store is called, without a password: `redis://cache:6379/1`.
+    pub fn store_name(&self) -> String {
+        self.shared.store.to_string()
+    }
+
     /// How often what came of a key, since the cache was made.
     pub fn counts(&self) -> Counts {
         self.shared.counters.snapshot()
@@ -567,7 +597,7 @@ impl Cache {
     }
 
     fn decode<T: DeserializeOwned>(&self, entry: &Entry) -> Option<T> {
-        self.shared.codec.decode(entry.codec, entry.value.as_ref()?)
+        self.codec.decode(entry.codec, entry.value.as_ref()?)
     }
 
     /// Counts an outcome and tells the listener.

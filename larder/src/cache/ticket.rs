@@ -94,7 +94,7 @@ impl Ticket {
     /// Writes `value` if nothing has happened to the key, or to the value's tags, since the ticket
     /// was taken; says whether it did.
     pub fn set<T: Serialize + ?Sized>(self, value: &T) -> SetTicket {
-        let value = self.cache.shared.codec.encode(value);
+        let value = self.cache.codec.encode(value);
         SetTicket {
             ticket: self,
             value,

@@ -24,6 +24,7 @@
 //! | `values.rs` | reading, writing, counting, deleting |
 //! | `slots.rs` | leases and markers: what every verb sees in each state of a slot |
 //! | `numbers.rs` | the numbers of tags |
+//! | `scans.rs` | listing keys, where a store can |
 
 #![expect(
     clippy::unwrap_used,
@@ -31,6 +32,7 @@
 )]
 
 mod numbers;
+mod scans;
 mod slots;
 mod values;
 
@@ -102,6 +104,8 @@ pub const CLAUSES: &[(&str, Clause)] = clauses![
         spaces_count_for_themselves,
         an_era_stays,
         clear_raises_the_floor_over_every_number;
+    scans:
+        keys_are_listed_page_by_page;
 ];
 
 /// A store under test, with names that no other clause uses.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
-use super::{Found, Spaces, Store, Sum, Tags, When};
+use super::{Found, Scan, Scanned, Spaces, Store, Sum, Tags, When};
 use crate::entry::{Decoded, Entry, Head, Mark, Stamp, Value};
 use crate::{Clock, Error, ErrorKind, Key, Moment, Result};
 
@@ -497,6 +497,22 @@ impl Store for Memory {
 
     async fn close(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn scan(&self) -> Option<&dyn Scan> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Scan for Memory {
+    async fn page(&self, scope: &str, from: Option<&str>, limit: usize) -> Result<Scanned> {
+        let now = self.0.clock.now();
+        let live = |(key, entry): (Key, Arc<Entry>)| {
+            (key.name().starts_with(scope) && entry.is_live(now)).then_some(key)
+        };
+        let keys = self.0.entries.iter().filter_map(live);
+        Ok(Scanned::of(keys, from, limit))
     }
 }
 

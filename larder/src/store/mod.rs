@@ -12,6 +12,7 @@ mod null;
 mod numbers;
 #[cfg(feature = "redis")]
 mod redis;
+mod scan;
 
 use std::fmt::{Debug, Display};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use numbers::Numbers;
 pub(crate) use numbers::Spaces;
 #[cfg(feature = "redis")]
 pub use redis::{Redis, RedisBuilder};
+pub use scan::{Scan, Scanned};
 
 /// When [`Store::put`] may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +142,9 @@ pub trait Store: Debug + Display + Send + Sync + 'static {
 
     /// Lets go of connections and finishes what is under way.
     async fn close(&self) -> Result<()>;
+
+    /// The power to list keys, if the store has it.
+    fn scan(&self) -> Option<&dyn Scan>;
 }
 
 macro_rules! forward_to_inner {
@@ -185,6 +190,9 @@ macro_rules! forward_to_inner {
             }
             async fn close(&self) -> Result<()> {
                 (**self).close().await
+            }
+            fn scan(&self) -> Option<&dyn Scan> {
+                (**self).scan()
             }
         }
     };

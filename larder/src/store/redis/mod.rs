@@ -26,6 +26,7 @@
 //! | `restarts.rs` | bare integers across a restart of the server |
 //! | `scripts.rs`, `lua/` | the scripts |
 //! | `reply.rs` | replies to values |
+//! | `scan.rs` | listing keys |
 //! | `glob.rs` | patterns |
 
 mod act;
@@ -36,6 +37,7 @@ mod errors;
 mod glob;
 mod reply;
 mod restarts;
+mod scan;
 mod scripts;
 
 use std::collections::BTreeSet;
@@ -48,7 +50,7 @@ use redis::{Cmd, Pipeline, Value as Reply, cmd};
 use self::act::Again;
 pub use self::builder::RedisBuilder;
 use self::connection::{Connector, Link};
-use super::{Found, Numbers, Store, Sum, Tags, When};
+use super::{Found, Numbers, Scan, Store, Sum, Tags, When};
 use crate::entry::{Entry, Head, Mark, Stamp, State, Value};
 use crate::{Clock, Error, ErrorKind, HEADER, Key, Moment, Result};
 
@@ -196,7 +198,7 @@ impl Redis {
         let mut scanned_by: Option<Arc<Link>> = None;
         loop {
             let build = |_: &Link| {
-                let scan = restarts::scan_command(&cursor, &pattern);
+                let scan = restarts::scan_command(&cursor, &pattern, restarts::SCANNED);
                 pipeline([scan].into_iter().chain(names.iter().map(unlink)))
             };
             let (link, answers) = self.call(none, Again::Never, build).await?;
@@ -423,6 +425,10 @@ impl Store for Redis {
     async fn close(&self) -> Result<()> {
         self.0.close();
         Ok(())
+    }
+
+    fn scan(&self) -> Option<&dyn Scan> {
+        Some(self)
     }
 }
 
