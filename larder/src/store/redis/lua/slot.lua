@@ -50,7 +50,7 @@ end
 local function is_readable()
   local body, length, start = string.byte(header, 2), redis.call('STRLEN', key), meta_end()
   if start < HEADER + 24 or start > length then return false end
-  if body == 1 then return is_integer(redis.call('GETRANGE', key, start, -1)) end
+  if body == 1 or body == 3 then return is_integer(redis.call('GETRANGE', key, start, -1)) end
   local decoded = redis.call('GETRANGE', key, start - 8, start - 1)
   return body == 2 and decoded == struct.pack('>I4I4', 0, length - start)
 end
