@@ -18,7 +18,9 @@ use axum::routing::get;
 use http_body_util::BodyExt as _;
 use larder::page::CacheLayer;
 use larder::store::{Numbers, Redis, Store, Sum, Tags, When};
-use larder::{Cache, Clock, Entry, ErrorKind, Key, Mark, Moment, Stamp, State, Tag, Tagged, Value};
+use larder::{
+    Cache, Clock, Entry, ErrorKind, Key, Mark, Moment, Stamp, State, Tag, Tagged, Ttl, Value,
+};
 use redis::AsyncTypedCommands;
 use support::RedisServer;
 use tower::{Layer as _, ServiceExt as _};
@@ -219,30 +221,103 @@ async fn conditions_are_judged_on_the_server() {
     let clock = store.clock();
     for (name, entry) in [("text", text(clock, "old")), ("integer", integer(clock, 1))] {
         let key = Key::new(format!("{prefix}:1:{name}"));
-        let stamp = if name == "text" {
-            entry.stamp
-        } else {
-            Stamp::PLAIN
-        };
+        let put = async |entry: &Entry, when| put(&store, &key, entry.clone(), when).await;
+        let other = When::IfStamp(Stamp::from_number(9));
 
-        assert!(!put(&store, &key, entry.clone(), When::IfPresent).await);
-        assert!(!put(&store, &key, entry.clone(), When::IfStamp(stamp)).await);
-        assert!(put(&store, &key, entry.clone(), When::IfAbsent).await);
-        assert!(!put(&store, &key, entry.clone(), When::IfAbsent).await);
-        assert!(put(&store, &key, entry.clone(), When::IfPresent).await);
-        assert!(
-            !put(
-                &store,
-                &key,
-                entry.clone(),
-                When::IfStamp(Stamp::from_number(9))
-            )
-            .await
-        );
-        assert!(put(&store, &key, text(clock, "new"), When::IfStamp(stamp)).await);
-        assert!(!put(&store, &key, text(clock, "late"), When::IfStamp(stamp)).await);
-        assert_eq!(value(&store, &key).await, Some(Value::Bytes("new".into())));
+        assert!(!put(&entry, When::IfPresent).await, "{name}");
+        assert!(!put(&entry, When::IfStamp(entry.stamp)).await, "{name}");
+        assert!(put(&entry, When::IfAbsent).await, "{name}");
+        assert!(!put(&entry, When::IfAbsent).await, "{name}");
+        assert!(put(&entry, When::IfPresent).await, "{name}");
+        assert!(!put(&entry, other).await, "{name}");
+        let new = text(clock, "new");
+        assert!(!put(&new, When::IfStamp(Stamp::PLAIN)).await, "{name}");
+        if name == "text" {
+            assert!(put(&new, When::IfStamp(entry.stamp)).await);
+            assert!(!put(&entry, When::IfStamp(entry.stamp)).await);
+            assert_eq!(value(&store, &key).await, new.value);
+        }
     }
+}
+
+#[tokio::test]
+async fn sums_of_many_over_a_lease_lose_nothing_and_keep_the_ttl() {
+    let server = shared();
+    let redis = Redis::connect(server.url()).await.unwrap();
+    let cache = Cache::builder(redis).prefix(prefix()).build().unwrap();
+    for _ in 0..10 {
+        cache.set("n", &0).ttl(LONG).await.unwrap();
+        let ticket = cache.ticket("n").await.unwrap();
+
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..16 {
+            let cache = cache.clone();
+            tasks.spawn(async move { cache.incr("n", 1).await.unwrap() });
+        }
+        let mut sums = tasks.join_all().await;
+
+        sums.sort_unstable();
+        assert_eq!(sums, (1..=16).collect::<Vec<_>>());
+        assert_eq!(cache.get::<i64>("n").await.unwrap(), Some(16));
+        assert!(matches!(cache.ttl("n").await.unwrap(), Some(Ttl::For(_))));
+        drop(ticket);
+    }
+}
+
+#[tokio::test]
+async fn digits_with_zeros_in_front_are_counted_and_keep_their_ttl() {
+    let (store, prefix, server) = store().await;
+    let mut raw = raw(&server.url()).await;
+    for (digits, sum) in [
+        ("007", Some(8)),
+        ("-007", Some(-6)),
+        ("-0", Some(1)),
+        ("00000000000000000009", Some(10)),
+        ("000000000000000000009", None),
+    ] {
+        let key = Key::new(format!("{prefix}:1:n"));
+        let set = redis::cmd("SET").arg(key.name()).arg(digits).to_owned();
+        set.clone()
+            .arg("EX")
+            .arg(60)
+            .exec_async(&mut raw)
+            .await
+            .unwrap();
+
+        let expected = sum.map_or(Sum::NoSuchKey, Sum::Is);
+        assert_eq!(store.add_to(&key, 1).await.unwrap(), expected, "{digits}");
+
+        assert_eq!(
+            value(&store, &key).await,
+            sum.map(Value::Integer),
+            "{digits}"
+        );
+        let ttl = redis::cmd("PTTL").arg(key.name()).to_owned();
+        let left: i64 = ttl.query_async(&mut raw).await.unwrap();
+        assert!(left > 50_000, "{digits}: {left}");
+    }
+}
+
+#[tokio::test]
+async fn a_framed_integer_is_read_with_its_deadline_and_counted_up() {
+    let (store, prefix, _server) = store().await;
+    let clock = store.clock();
+    let key = Key::new(format!("{prefix}:1:n"));
+    let entry = integer(clock, 5).framed();
+
+    put(&store, &key, entry.clone(), When::Always).await;
+
+    assert_eq!(read(&store, &key).await, Some(entry.clone()));
+    let heads = store.heads(std::slice::from_ref(&key)).await.unwrap();
+    assert_eq!(heads, [Some(entry.head())]);
+    let cache = Cache::builder(store.clone())
+        .prefix(prefix)
+        .build()
+        .unwrap();
+    assert_eq!(cache.incr("n", 2).await.unwrap(), 7);
+    let after = read(&store, &key).await.unwrap();
+    assert_eq!(after.fresh_until, entry.fresh_until);
+    assert_ne!(after.stamp, Stamp::PLAIN);
 }
 
 #[tokio::test]

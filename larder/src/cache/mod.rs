@@ -57,7 +57,7 @@ pub(crate) use self::{
     look::Look,
     scope::Gathered,
 };
-use crate::entry::{Entry, Tag, Tagged, Value};
+use crate::entry::{Entry, Stamp, Tag, Tagged, Value};
 use crate::event::{Listener, Outcome};
 use crate::flight::Flights;
 use crate::store::{Store, Sum, When};
@@ -354,11 +354,19 @@ impl Cache {
     /// ```
     pub async fn incr(&self, key: impl AsRef<str>, delta: i64) -> Result<i64> {
         let key = self.key(key);
-        match self.shared.store.add_to(&key, delta).await? {
-            Sum::Is(sum) => Ok(sum),
-            Sum::NoSuchKey => Err(no_such_key(&key)),
-            Sum::Overflow => Err(overflow(&key, delta)),
-            Sum::NotPlain => self.incr_framed(&key, delta).await,
+        match self.add_to(&key, delta).await? {
+            Some(sum) => Ok(sum),
+            None => self.incr_framed(&key, delta).await,
+        }
+    }
+
+    /// Adds to a plain integer; `None` if it is not one, or not just now.
+    async fn add_to(&self, key: &Key, delta: i64) -> Result<Option<i64>> {
+        match self.shared.store.add_to(key, delta).await? {
+            Sum::Is(sum) => Ok(Some(sum)),
+            Sum::NoSuchKey => Err(no_such_key(key)),
+            Sum::Overflow => Err(overflow(key, delta)),
+            Sum::NotPlain => Ok(None),
         }
     }
 
@@ -389,6 +397,13 @@ impl Cache {
             let Some(Value::Integer(number)) = entry.value else {
                 return Err(not_an_integer(key));
             };
+            // Its lease is over and it is bare digits again, without a stamp to compare.
+            if entry.stamp == Stamp::PLAIN {
+                match self.add_to(key, delta).await? {
+                    Some(sum) => return Ok(sum),
+                    None => continue,
+                }
+            }
             let sum = number
                 .checked_add(delta)
                 .ok_or_else(|| overflow(key, delta))?;
@@ -396,6 +411,7 @@ impl Cache {
             next.fresh_until = entry.fresh_until;
             next.stale_until = entry.stale_until;
             next.tags.clone_from(&entry.tags);
+            next.is_framed = entry.is_framed;
             if self
                 .shared
                 .store

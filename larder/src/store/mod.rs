@@ -38,7 +38,8 @@ pub enum When {
     IfAbsent,
     /// Only where a verb sees a value.
     IfPresent,
-    /// Only if the slot still has this stamp.
+    /// Only if the slot still has this stamp. [`Stamp::PLAIN`] tells nothing apart: where that is
+    /// all that a slot has, nothing is written.
     IfStamp(Stamp),
 }
 
