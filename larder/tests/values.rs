@@ -832,6 +832,26 @@ async fn what_another_codec_or_type_wrote_is_a_counted_miss() {
 }
 
 #[tokio::test]
+async fn a_value_crafted_to_use_up_the_stack_is_a_counted_miss() {
+    #[derive(Deserialize, PartialEq, Debug)]
+    enum Tree {
+        Leaf,
+        Node(Box<Tree>),
+    }
+    for ground in grounds::all() {
+        let cache = ground.cache();
+        let crafted = Value::Bytes(b"\x81\xa4Node".repeat(100_000).into());
+        let entry = Entry::new(ground.store.clock(), crafted);
+        let key = cache.key("k");
+        ground.store.put(&key, entry, When::Always).await.unwrap();
+
+        assert_eq!(cache.get::<Tree>("k").await.unwrap(), None);
+
+        assert_eq!(cache.counts().unreadable, 1);
+    }
+}
+
+#[tokio::test]
 async fn no_bytes_make_a_read_panic() {
     for ground in grounds::all() {
         let caches = [Codec::MessagePack, Codec::Json, Codec::Raw]
