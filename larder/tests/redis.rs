@@ -843,11 +843,7 @@ async fn clear_takes_its_own_scope_and_nothing_else() {
         .unwrap();
     left.sort();
     let mut expected = near.map(str::to_owned).to_vec();
-    expected.extend([
-        scope.to_owned(),
-        format!("{scope}:@:numbers"),
-        ":@:restarts".into(),
-    ]);
+    expected.extend([scope.to_owned(), format!("{scope}:@:numbers")]);
     expected.sort();
     assert_eq!(left, expected);
     let seen = numbers(&store, scope, &[]).await;
@@ -870,6 +866,7 @@ async fn clear_of_the_empty_prefix_keeps_larders_own_records() {
     .await;
     put(&store, &Key::new(":1:@:k"), text(clock, "v"), When::Always).await;
     let era = numbers(&store, "", &[]).await.era;
+    raw.hset(":@:restarts", "shop:1:", "a run").await.unwrap();
 
     store.clear(":", "").await.unwrap();
 
@@ -1039,6 +1036,7 @@ async fn restart_from_an_old_snapshot(store: &Redis, mut server: RedisServer) ->
     store.put_many(counters.collect()).await.unwrap();
     raw.set("other:1:n", 1).await.unwrap();
     raw.set("shop:1:foreign", "1a").await.unwrap();
+    raw.set("shop:visits", 1).await.unwrap();
     let leased = Key::new("shop:1:leased");
     let mark = lease(clock);
     assert!(store.mark(&leased, None, mark).await.unwrap());
@@ -1100,7 +1098,9 @@ async fn nothing_from_before_a_restart_is_served() {
     let seen = numbers(&store, "", &["a".into()]).await;
     assert_ne!(seen.era, era);
     // Of others nothing is removed, and what is written now stays.
-    assert_eq!(raw.get("other:1:n").await.unwrap().as_deref(), Some("1"));
+    for name in ["other:1:n", "shop:visits"] {
+        assert_eq!(raw.get(name).await.unwrap().as_deref(), Some("1"), "{name}");
+    }
     assert_eq!(
         raw.get("shop:1:foreign").await.unwrap().as_deref(),
         Some("1a")
@@ -1171,6 +1171,58 @@ async fn a_sweep_that_another_process_has_finished_first_deletes_nothing() {
     }
     assert!(raw.exists("shop:1:text").await.unwrap());
     assert!(raw.exists("shop:1:list").await.unwrap());
+}
+
+#[tokio::test]
+async fn integers_of_another_primary_are_not_served_by_who_took_its_place() {
+    let (first, second) = (RedisServer::start(), RedisServer::start());
+    let mut raw = raw(&second.url()).await;
+    let replica_of = |host: &str, port: &str| {
+        let command = redis::cmd("REPLICAOF").arg(host).arg(port).to_owned();
+        command
+    };
+    let follow = replica_of("127.0.0.1", &first.port().to_string());
+    follow.exec_async(&mut raw).await.unwrap();
+    let store = Redis::connect(first.url()).await.unwrap();
+    let key = Key::new("shop:1:n");
+    for _ in 0..1000 {
+        // Nothing is there when the replica is filled: the integer comes by the stream alone.
+        let info: String = (redis::cmd("INFO").arg("replication"))
+            .query_async(&mut raw)
+            .await
+            .unwrap();
+        if info.contains("master_link_status:up") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    put(&store, &key, integer(store.clock(), 1), When::Always).await;
+    while !raw.exists(key.name()).await.unwrap() {}
+
+    let lead = replica_of("NO", "ONE");
+    lead.exec_async(&mut raw).await.unwrap();
+
+    let store = Redis::connect(second.url()).await.unwrap();
+    assert_eq!(value(&store, &key).await, None);
+}
+
+#[tokio::test]
+async fn reads_write_nothing_and_are_one_trip_whatever_the_names() {
+    let server = RedisServer::start();
+    let store = Redis::connect(server.url()).await.unwrap();
+    let mut raw = raw(&server.url()).await;
+    raw.set("one:2:3:four", 5).await.unwrap();
+    let watch = Watch::start(&server).await;
+
+    for number in 0..20 {
+        let key = Key::new(format!("user:{number}:name"));
+        assert_eq!(read(&store, &key).await, None);
+    }
+
+    assert_eq!(watch.end().await, (20, vec!["mget:20"]));
+    let found = value(&store, &Key::new("one:2:3:four")).await;
+    assert_eq!(found, Some(Value::Integer(5)));
+    assert!(!raw.exists(":@:restarts").await.unwrap());
 }
 
 #[tokio::test]
@@ -1366,40 +1418,152 @@ async fn a_server_that_stops_answering_is_a_timeout_and_then_unavailable() {
     assert!(read(&store, &key).await.is_some());
 }
 
+async fn pause_writes(server: &RedisServer) -> redis::aio::MultiplexedConnection {
+    let mut raw = raw(&server.url()).await;
+    let pause = redis::cmd("CLIENT").arg("PAUSE").arg(10_000).to_owned();
+    pause
+        .clone()
+        .arg("WRITE")
+        .exec_async(&mut raw)
+        .await
+        .unwrap();
+    raw
+}
+
 #[tokio::test]
 async fn a_link_given_up_for_lateness_is_closed_before_the_next_is_used() {
+    for trusted in [false, true] {
+        let server = RedisServer::start();
+        let mut builder = Redis::builder(server.url());
+        if trusted {
+            builder = builder.trust_restarts();
+        }
+        let store = builder.connect().await.unwrap();
+        let key = Key::new(":1:k");
+        put(&store, &key, text(store.clock(), "v"), When::Always).await;
+        let mut raw = pause_writes(&server).await;
+
+        let (first, other) = (store.clone(), store.clone());
+        let (first_key, other_key) = (key.clone(), key.clone());
+        let first =
+            tokio::spawn(async move { first.delete(&[first_key]).await.unwrap_err().kind() });
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        // Not late yet when the first is: it keeps the connection open on our side.
+        let other = tokio::spawn(async move {
+            let late = text(other.clock(), "late");
+            let put = other.put(&other_key, late, When::Always).await;
+            put.unwrap_err().kind()
+        });
+
+        assert_eq!(first.await.unwrap(), ErrorKind::Timeout);
+        back(&store).await;
+        assert!(read(&store, &key).await.is_some());
+        assert_eq!(other.await.unwrap(), ErrorKind::Unavailable);
+        let go_on = redis::cmd("CLIENT").arg("UNPAUSE").to_owned();
+        go_on.exec_async(&mut raw).await.unwrap();
+        let found = value(&store, &key).await;
+        assert_eq!(found, Some(Value::Bytes("v".into())), "trusted: {trusted}");
+    }
+}
+
+/// What `work` gives if it has to wait for nothing.
+async fn at_once<T>(work: impl Future<Output = T>) -> T {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = std::future::ready(()) => panic!("it waits"),
+    }
+}
+
+#[tokio::test]
+async fn after_a_late_answer_others_fail_at_once_until_there_is_a_new_link() {
+    let server = RedisServer::start();
+    let limit = Duration::from_millis(200);
+    let store = Redis::builder(server.url()).timeout(limit);
+    let store = store.connect().await.unwrap();
+    let key = Key::new(":1:k");
+    put(&store, &key, text(store.clock(), "v"), When::Always).await;
+    let mut raw = pause_writes(&server).await;
+    let set = || store.put(&key, text(store.clock(), "w"), When::Always);
+
+    assert_eq!(set().await.unwrap_err().kind(), ErrorKind::Timeout);
+    for _ in 0..5 {
+        let error = at_once(set()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
+
+    // One slow command, and no more: the next link comes by itself.
+    back(&store).await;
+    let go_on = redis::cmd("CLIENT").arg("UNPAUSE").to_owned();
+    go_on.exec_async(&mut raw).await.unwrap();
+    assert!(set().await.unwrap());
+}
+
+#[tokio::test]
+async fn whoever_starts_the_next_attempt_does_not_wait_for_it() {
+    let mute = Mute::start(false).await;
+    let store = mute.store();
+    let key = [Key::new(":1:k")];
+    assert!(store.get(&key, None).await.is_err());
+
+    let mut attempts = 1;
+    while attempts < 4 {
+        assert!(at_once(store.get(&key, None)).await.is_err());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        attempts = mute.attempts();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_is_not_connected_to_again_and_again() {
     let server = RedisServer::start();
     let store = Redis::connect(server.url()).await.unwrap();
     let mut raw = raw(&server.url()).await;
-    let key = Key::new(":1:k");
-    put(&store, &key, text(store.clock(), "v"), When::Always).await;
-    let pause = redis::cmd("CLIENT")
-        .arg("PAUSE")
-        .arg(10_000)
-        .arg("WRITE")
-        .to_owned();
-    pause.query_async::<()>(&mut raw).await.unwrap();
+    let replica = redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).to_owned();
+    replica.exec_async(&mut raw).await.unwrap();
+    let before = connections(&mut raw).await;
 
-    let (first, other) = (store.clone(), store.clone());
-    let (first_key, other_key) = (key.clone(), key.clone());
-    let first = tokio::spawn(async move { first.delete(&[first_key]).await.unwrap_err().kind() });
-    tokio::time::sleep(Duration::from_millis(400)).await;
-    // Not late yet when the first is: it keeps the connection open on our side.
-    let other = tokio::spawn(async move {
-        let late = text(other.clock(), "late");
-        other
-            .put(&other_key, late, When::Always)
-            .await
-            .unwrap_err()
-            .kind()
-    });
+    for _ in 0..200 {
+        let entry = text(store.clock(), "v");
+        let put = store.put(&Key::new(":1:k"), entry, When::Always).await;
+        assert_eq!(put.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
 
-    assert_eq!(first.await.unwrap(), ErrorKind::Timeout);
-    assert!(read(&store, &key).await.is_some());
-    assert_eq!(other.await.unwrap(), ErrorKind::Unavailable);
-    let go_on = redis::cmd("CLIENT").arg("UNPAUSE").to_owned();
-    go_on.query_async::<()>(&mut raw).await.unwrap();
-    assert_eq!(value(&store, &key).await, Some(Value::Bytes("v".into())));
+    // One a second, on a machine that may be slow.
+    assert!(connections(&mut raw).await - before < 20);
+}
+
+/// How many connections the server has taken.
+async fn connections(raw: &mut redis::aio::MultiplexedConnection) -> u64 {
+    let stats = Watch::info(raw, "stats").await;
+    let line = (stats.lines()).find_map(|line| line.strip_prefix("total_connections_received:"));
+    line.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn limits_without_end_can_be_set() {
+    let server = shared();
+    let store = Redis::builder(server.url())
+        .timeout(Duration::MAX)
+        .connect_timeout(Duration::MAX);
+    let store = store.connect().await.unwrap();
+
+    assert_eq!(read(&store, &Key::new("no:1:such")).await, None);
+}
+
+#[tokio::test]
+async fn a_node_of_a_cluster_is_told_from_a_server_that_is_broken() {
+    let server = RedisServer::start_with(&["--cluster-enabled", "yes"]);
+    let store = Redis::connect(server.url()).await.unwrap();
+
+    let error = store.get(&[Key::new(":1:k")], None).await.unwrap_err();
+
+    let said = format!(
+        "redis: `{}` is a node of a cluster, and clusters are not supported",
+        server.url()
+    );
+    assert_eq!(error.to_string(), said);
+    assert!(error.hint().is_some());
 }
 
 #[tokio::test]
@@ -1425,21 +1589,16 @@ async fn a_server_that_takes_no_writes_can_be_read_from_and_loses_nothing() {
     config("1mb").query_async::<()>(&mut raw).await.unwrap();
 
     let store = Redis::connect(server.url()).await.unwrap();
-    assert_eq!(
-        value(&store, &Key::new("known:1:n")).await,
-        Some(Value::Integer(1))
-    );
-    let error = store.get(&[Key::new("new:1:n")], None).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("redis: `{}` has no memory left", server.url())
-    );
-
+    for (name, number) in [("known:1:n", 1), ("new:1:n", 5)] {
+        let found = value(&store, &Key::new(name)).await;
+        assert_eq!(found, Some(Value::Integer(number)), "{name}");
+    }
+    let two = integer(store.clock(), 2);
+    let refused = store.put(&Key::new("known:1:n"), two, When::Always).await;
+    assert!(refused.is_err());
     config("0").query_async::<()>(&mut raw).await.unwrap();
-    assert_eq!(
-        value(&store, &Key::new("new:1:n")).await,
-        Some(Value::Integer(5))
-    );
+    let found = value(&store, &Key::new("known:1:n")).await;
+    assert_eq!(found, Some(Value::Integer(1)));
 }
 
 #[tokio::test]
