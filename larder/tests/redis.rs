@@ -881,6 +881,160 @@ async fn clear_of_the_empty_prefix_keeps_larders_own_records() {
     assert_eq!((seen.era, seen.floor), (era, 1));
 }
 
+#[tokio::test]
+async fn no_load_that_began_before_a_clear_was_acknowledged_is_kept() {
+    let server = RedisServer::start();
+    let store = Redis::connect(server.url()).await.unwrap();
+    let mut raw = raw(&server.url()).await;
+    let fill = "for at = 1, 30000 do redis.call('SET', 'shop:1:old' .. at, 'x') end";
+    let fill = redis::cmd("EVAL").arg(fill).arg(0).to_owned();
+    fill.exec_async(&mut raw).await.unwrap();
+    let before = Key::new("shop:1:before");
+    let lease_before = lease(store.clock());
+    assert!(store.mark(&before, None, lease_before).await.unwrap());
+
+    let clear = tokio::spawn({
+        let store = store.clone();
+        async move { store.clear("shop:", "").await.unwrap() }
+    });
+    let (mut begun, mut written) = (Vec::new(), Vec::new());
+    for number in 0.. {
+        let key = Key::new(format!("shop:1:new {number}"));
+        let mark = lease(store.clock());
+        assert!(store.mark(&key, None, mark).await.unwrap());
+        if clear.is_finished() {
+            break;
+        }
+        if number % 2 == 0 {
+            begun.push((key, mark));
+        } else {
+            let late = text(store.clock(), "late");
+            let when = When::IfStamp(mark.stamp);
+            let put = store.put(&key, late, when).await.unwrap();
+            if put && !clear.is_finished() {
+                written.push(key);
+            }
+        }
+    }
+
+    assert!(begun.len() > 10 && !written.is_empty(), "{}", begun.len());
+    begun.push((before, lease_before));
+    for (key, mark) in begun {
+        let late = text(store.clock(), "late");
+        assert!(!put(&store, &key, late, When::IfStamp(mark.stamp)).await);
+    }
+    for key in &written {
+        assert_eq!(read(&store, key).await, None);
+    }
+    assert!(!raw.exists(":@:clearing").await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_not_within_a_clear_is_not_noted_by_it() {
+    let (store, prefix, server) = store().await;
+    let mut raw = raw(&server.url()).await;
+    // As a process leaves it that has died while it cleared.
+    raw.hset(":@:clearing", &prefix, format!("{prefix}:"))
+        .await
+        .unwrap();
+    let (own, other) = (
+        Key::new(format!("{prefix}:1:k")),
+        Key::new(format!("{prefix}x:1:k")),
+    );
+
+    for key in [&own, &other] {
+        assert!(store.mark(key, None, lease(store.clock())).await.unwrap());
+    }
+
+    let noted: Vec<String> = (redis::cmd("SMEMBERS").arg(format!(":@:cleared:{prefix}")))
+        .query_async(&mut raw)
+        .await
+        .unwrap();
+    assert_eq!(noted, [own.name()]);
+    raw.hdel(":@:clearing", &prefix).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_back_is_refused_and_is_not_live() {
+    let (server, prefix) = (shared(), prefix());
+    let store = Redis::builder(server.url()).timeout(LONG);
+    let store = store.connect().await.unwrap();
+    let mut raw = raw(&server.url()).await;
+    raw.set_response_timeout(LONG);
+    let clock = store.clock();
+    let key = Key::new(format!("{prefix}:1:k"));
+    let most = usize::try_from(larder::MAX_DECODED).unwrap();
+    let large = |length| Entry::new(clock, Value::Bytes(vec![b'x'; length].into()));
+    put(&store, &key, text(clock, "old"), When::Always).await;
+
+    for when in [When::Always, When::IfAbsent] {
+        let refused = store.put(&key, large(most + 1), when).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::TooLarge, "{when:?}");
+        assert_eq!(read(&store, &key).await, None, "{when:?}");
+    }
+    let many = vec![(key.clone(), large(most + 1))];
+    assert_eq!(store.put_many(many).await.unwrap(), [0]);
+    assert!(put(&store, &key, large(most), When::Always).await);
+    assert!(value(&store, &key).await.is_some());
+
+    let incarnation = incarnation_of(&store, &key, &mut raw).await;
+    let frame = large(most + 1).to_frame(&key, incarnation);
+    let set = redis::cmd("SET").arg(key.name()).arg(&frame[..]).to_owned();
+    set.exec_async(&mut raw).await.unwrap();
+    assert!(read(&store, &key).await.unwrap().unreadable);
+    assert_eq!(store.touch(&key, Moment::NEVER).await.unwrap(), None);
+    assert!(!put(&store, &key, text(clock, "v"), When::IfPresent).await);
+    store.delete(&[key]).await.unwrap();
+}
+
+/// The incarnation that is written into frames, as one of them has it.
+async fn incarnation_of(
+    store: &Redis,
+    key: &Key,
+    raw: &mut redis::aio::MultiplexedConnection,
+) -> u64 {
+    put(store, key, text(store.clock(), "v"), When::Always).await;
+    let get = redis::cmd("GET").arg(key.name()).to_owned();
+    let frame: Vec<u8> = get.query_async(raw).await.unwrap();
+    u64::from_be_bytes(frame[3..11].try_into().unwrap())
+}
+
+#[tokio::test]
+async fn another_keys_entry_in_a_hashed_slot_is_nothing_to_every_act() {
+    let (store, prefix, server) = store().await;
+    let mut raw = raw(&server.url()).await;
+    let clock = store.clock();
+    let key = Key::new(format!("{prefix}:1:a b"));
+    let other = Key::new(format!("{prefix}:1:another b"));
+    let incarnation = incarnation_of(&store, &key, &mut raw).await;
+    let frame = text(clock, "other").to_frame(&other, incarnation);
+    let set = redis::cmd("SET").arg(key.name()).arg(&frame[..]).to_owned();
+    set.exec_async(&mut raw).await.unwrap();
+
+    let keys = std::slice::from_ref(&key);
+    assert_eq!(store.touch(&key, Moment::NEVER).await.unwrap(), None);
+    assert!(!put(&store, &key, text(clock, "v"), When::IfPresent).await);
+    assert_eq!(store.heads(keys).await.unwrap(), [None]);
+    let get = redis::cmd("GET").arg(key.name()).to_owned();
+    let left: Vec<u8> = get.query_async(&mut raw).await.unwrap();
+    assert_eq!(left, frame, "nothing has touched it");
+    assert!(put(&store, &key, text(clock, "v"), When::IfAbsent).await);
+    assert!(store.touch(&key, Moment::NEVER).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn touch_keeps_a_grace_without_end() {
+    let (store, prefix, _server) = store().await;
+    let clock = store.clock();
+    let key = Key::new(format!("{prefix}:1:k"));
+    let entry = text(clock, "v").with_grace(Duration::MAX);
+    put(&store, &key, entry, When::Always).await;
+
+    store.touch(&key, clock.now().plus(LONG)).await.unwrap();
+
+    assert_eq!(read(&store, &key).await.unwrap().stale_until, Moment::NEVER);
+}
+
 // Round trips and scripts.
 
 #[tokio::test]

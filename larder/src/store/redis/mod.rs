@@ -29,6 +29,7 @@
 //! | `act.rs` | how an act is sent, and once more |
 //! | `address.rs` | URLs, and how to show them without the password |
 //! | `builder.rs` | settings |
+//! | `clear.rs` | removing what begins with a prefix |
 //! | `connection.rs` | the shared connection: connecting, breaking, failing fast |
 //! | `errors.rs` | what callers are told |
 //! | `restarts.rs` | bare integers across a restart of the server |
@@ -39,6 +40,7 @@
 mod act;
 mod address;
 mod builder;
+mod clear;
 mod connection;
 mod errors;
 mod glob;
@@ -58,10 +60,8 @@ pub use self::builder::RedisBuilder;
 use self::connection::{Connector, Link};
 use super::{Found, Numbers, Store, Sum, Tags, When};
 use crate::entry::{Entry, Head, Mark, Stamp, State, Value};
-use crate::{Clock, Error, ErrorKind, HEADER, Key, Moment, Result};
+use crate::{Clock, Error, ErrorKind, Key, MAX_DECODED, Moment, Result};
 
-/// The longest string that a server keeps.
-const LARGEST: usize = 512 * 1024 * 1024;
 /// What an entry's life is cut to: past what servers take, and past all who wait for it.
 const LONGEST_LIFE: u64 = 1_000_000_000_000_000;
 /// How often a read is sent that meets old integers.
@@ -117,9 +117,10 @@ impl fmt::Debug for Redis {
 impl Redis {
     /// A call of a script about one slot, with what all of them begin with.
     fn slot(&self, script: &scripts::Script, key: &Key, link: &Link) -> Cmd {
-        let mut call = script.call(key.name());
+        let mut call = script.call(&[key.name(), clear::UNDER_WAY]);
         call.arg(&link.incarnation.to_be_bytes()[..]);
         call.arg(&self.now().as_millis().to_be_bytes()[..]);
+        call.arg(if key.is_hashed() { key.whole() } else { "" });
         call
     }
 
@@ -162,8 +163,14 @@ impl Redis {
         Err(self.0.complaint(ErrorKind::Unavailable, does))
     }
 
-    fn heads_in(&self, keys: &[Key], answers: Vec<Reply>) -> Result<Vec<Option<Head>>> {
-        let now = self.now();
+    /// The heads in `answers` to what was asked at `now`: what is left of an integer's life is counted
+    /// from there, so that it is never told longer than it is.
+    fn heads_in(
+        &self,
+        keys: &[Key],
+        answers: Vec<Reply>,
+        now: Moment,
+    ) -> Result<Vec<Option<Head>>> {
         keys.iter()
             .zip(answers)
             .map(|(key, answer)| reply::head(&answer, key, now).map_err(|_| self.odd()))
@@ -208,44 +215,6 @@ impl Redis {
         let mut call = script.call(numbers_name(space));
         call.arg(self.0.clock.random());
         call
-    }
-
-    /// Removes the slots under `scope`, batch by batch.
-    async fn remove_all(&self, scope: &str) -> Result<()> {
-        let pattern = format!("{}*", glob::escaped(scope));
-        let mut cursor = "0".to_owned();
-        let mut names: Vec<Vec<u8>> = Vec::new();
-        let mut scanned_by: Option<Arc<Link>> = None;
-        loop {
-            let build = |_: &Link| {
-                let scan = restarts::scan_command(&cursor, &pattern);
-                pipeline([scan].into_iter().chain(names.iter().map(unlink)))
-            };
-            let (link, answers) = self.call(none, Again::Never, build).await?;
-            let (next, found) =
-                restarts::scanned(answers.into_iter().next()).map_err(|_| self.odd())?;
-            names = found;
-            names.retain(|name| is_slot_within(name, scope));
-            // A cursor means nothing to a server that was started after it was given.
-            let moved = scanned_by.is_some_and(|before| !Arc::ptr_eq(&before, &link));
-            scanned_by = Some(link);
-            if moved {
-                "0".clone_into(&mut cursor);
-                continue;
-            }
-            if next == "0" {
-                return self.remove(&names).await;
-            }
-            cursor = next;
-        }
-    }
-
-    async fn remove(&self, names: &[Vec<u8>]) -> Result<()> {
-        if names.is_empty() {
-            return Ok(());
-        }
-        let build = |_: &Link| pipeline(names.iter().map(unlink));
-        self.call(none, Again::Never, build).await.map(|_| ())
     }
 
     fn yes(&self, answer: &Reply) -> Result<bool> {
@@ -321,10 +290,11 @@ impl Store for Redis {
         }
         let build =
             |link: &Link| pipeline(keys.iter().map(|key| self.slot(&scripts::HEAD, key, link)));
+        let now = self.now();
         let read = |_: &Link, answers: Vec<Reply>| {
             let are_bare = answers.iter().map(|answer| matches!(answer, Reply::Int(_)));
             let are_bare = are_bare.collect();
-            Ok((self.heads_in(keys, answers)?, are_bare))
+            Ok((self.heads_in(keys, answers, now)?, are_bare))
         };
         self.read(keys, build, read).await
     }
@@ -458,14 +428,15 @@ impl Store for Redis {
             )
         };
         let unknown = |link: &Link| link.unknown(keys);
+        let now = self.now();
         let (_, answers) = self.call(unknown, Again::Never, build).await?;
-        self.heads_in(keys, answers)
+        self.heads_in(keys, answers, now)
     }
 
     async fn clear(&self, scope: &str, space: &str) -> Result<()> {
         let build = |_: &Link| pipeline([self.numbers(&scripts::RAISE_FLOOR, space)]);
         self.call(none, Again::Never, build).await?;
-        self.remove_all(scope).await
+        self.clear_slots(scope).await
     }
 
     async fn close(&self) -> Result<()> {
@@ -493,17 +464,17 @@ impl Life {
     }
 }
 
-/// Whether the frame is no longer than a string may be; tags and key take a part of it.
+/// Whether what is written is read back, and is no longer than a string may be on a server.
 fn fits(entry: &Entry) -> bool {
     let tags = entry.tags.as_ref().map_or(0, |tags| {
         tags.good_from.iter().map(|(tag, _)| tag.len() + 12).sum()
     });
     let body = entry.value.as_ref().map_or(0, Value::len);
-    HEADER + tags + body <= LARGEST - 64 * 1024
+    tags.max(body) as u64 <= MAX_DECODED
 }
 
 fn too_large() -> Error {
-    let text = "the value is larger than the 512 MiB that a string may have";
+    let text = "the value is larger than the 64 MiB that are read back";
     Error::new(ErrorKind::TooLarge, "redis", text)
 }
 
@@ -548,8 +519,4 @@ fn numbers_name(space: &str) -> String {
 
 fn fields(tags: Tags<'_>) -> Vec<String> {
     tags.names.iter().map(|tag| format!("t:{tag}")).collect()
-}
-
-fn is_slot_within(name: &[u8], scope: &str) -> bool {
-    name.starts_with(scope.as_bytes()) && !std::str::from_utf8(name).is_ok_and(restarts::is_record)
 }
