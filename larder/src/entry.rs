@@ -289,6 +289,16 @@ impl Entry {
         self
     }
 
+    /// How long the engine may serve the value after its TTL: as long as there is time, where the grace
+    /// has no end but the TTL has.
+    pub fn grace(&self) -> std::time::Duration {
+        if self.fresh_until == Moment::NEVER {
+            return std::time::Duration::ZERO;
+        }
+        let grace = self.stale_until.left(self.fresh_until);
+        grace.unwrap_or(std::time::Duration::MAX)
+    }
+
     /// Adds tags.
     #[must_use]
     pub fn with_tags(mut self, tags: Tagged) -> Self {
