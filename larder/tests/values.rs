@@ -332,6 +332,21 @@ async fn what_was_invalidated_is_nothing_to_every_verb() {
 }
 
 #[tokio::test]
+async fn touch_leaves_alone_what_was_invalidated_and_who_loads_it() {
+    for ground in grounds::all() {
+        let cache = ground.cache();
+        cache.set("k", "old").tags(["t"]).await.unwrap();
+        cache.invalidate(["t"]).await.unwrap();
+        let ticket = cache.ticket("k").await.unwrap();
+
+        assert!(!cache.touch("k", SECOND).await.unwrap());
+        assert!(!cache.persist("k").await.unwrap());
+
+        assert!(ticket.set("new").await.unwrap(), "{}", ground.name);
+    }
+}
+
+#[tokio::test]
 async fn add_and_delete_many_look_past_what_was_invalidated() {
     for cache in caches() {
         cache.set("k", "old").tags(["t"]).await.unwrap();
@@ -520,6 +535,38 @@ async fn incr_version_takes_ttl_and_tags_along() {
         let word = cache.version("v2").unwrap();
         assert_eq!(kind(word.incr_version("k", 1).await), ErrorKind::Invalid);
     }
+}
+
+#[tokio::test]
+async fn what_is_set_while_its_version_moves_is_not_lost() {
+    for ground in grounds::all() {
+        for (old, new) in [(json(1), json(2)), (json("old"), json("new"))] {
+            // The set gets in between each two of the acts, whatever they are.
+            for acts_before in 0..6 {
+                let cache = ground.cache();
+                cache.delete("k").await.unwrap();
+                cache.set("k", &old).await.unwrap();
+                let set = async {
+                    for _ in 0..acts_before {
+                        cache.has("other").await.unwrap();
+                    }
+                    cache.set("k", &new).await.unwrap();
+                };
+
+                let (moved, ()) = tokio::join!(cache.incr_version("k", 1), set);
+
+                moved.unwrap();
+                let next = cache.version(2).unwrap();
+                let (here, there) = (cache.get("k").await, next.get("k").await);
+                let left = [here.unwrap(), there.unwrap()];
+                assert!(left.contains(&Some(new.clone())), "{left:?} {acts_before}");
+            }
+        }
+    }
+}
+
+fn json(value: impl Into<serde_json::Value>) -> serde_json::Value {
+    value.into()
 }
 
 #[tokio::test]
