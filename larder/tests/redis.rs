@@ -1331,10 +1331,8 @@ async fn a_sweep_that_another_process_has_finished_first_deletes_nothing() {
 async fn integers_of_another_primary_are_not_served_by_who_took_its_place() {
     let (first, second) = (RedisServer::start(), RedisServer::start());
     let mut raw = raw(&second.url()).await;
-    let replica_of = |host: &str, port: &str| {
-        let command = redis::cmd("REPLICAOF").arg(host).arg(port).to_owned();
-        command
-    };
+    let replica_of =
+        |host: &str, port: &str| redis::cmd("REPLICAOF").arg(host).arg(port).to_owned();
     let follow = replica_of("127.0.0.1", &first.port().to_string());
     follow.exec_async(&mut raw).await.unwrap();
     let store = Redis::connect(first.url()).await.unwrap();

@@ -883,7 +883,7 @@ async fn a_value_crafted_to_use_up_the_stack_is_a_counted_miss() {
     #[derive(Deserialize, PartialEq, Debug)]
     enum Tree {
         Leaf,
-        Node(Box<Tree>),
+        Node(Box<Self>),
     }
     for ground in grounds::all() {
         let cache = ground.cache();

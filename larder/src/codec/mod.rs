@@ -252,7 +252,7 @@ mod tests {
     #[derive(Serialize, Deserialize, PartialEq, Debug)]
     enum Tree {
         Leaf,
-        Node(Box<Tree>),
+        Node(Box<Self>),
     }
 
     #[test]
