@@ -4,8 +4,11 @@
 //! | --- | --- |
 //! | `memory.rs` | in this process, bounded by bytes and entries |
 //! | `redis/` | a Redis or Valkey server |
+//! | `marks.rs` | leases and markers in this process, within bounds |
 //! | `null.rs` | nowhere: for development and for turning a cache off |
 
+#[cfg(feature = "memory")]
+mod marks;
 #[cfg(feature = "memory")]
 mod memory;
 mod null;
@@ -40,7 +43,8 @@ pub enum When {
     IfAbsent,
     /// Only where a verb sees a value.
     IfPresent,
-    /// Only if the slot still has this stamp.
+    /// Only if the slot still has this stamp. [`Stamp::PLAIN`] tells nothing apart: where that is
+    /// all that a slot has, nothing is written.
     IfStamp(Stamp),
 }
 
@@ -87,7 +91,8 @@ pub enum Sum {
 /// write gives the slot the stamp it carries, or a new one. Nothing may wait without a time limit.
 ///
 /// *For callers.* An error says that the act may or may not have happened, unless its kind is
-/// `Invalid`, `TooLarge` or `Unsupported`: then nothing happened.
+/// `Invalid` or `Unsupported`: then nothing happened; or `TooLarge`: then nothing was written, and where
+/// it was to be written nothing is left.
 ///
 /// *For wrappers.* There are no default methods: forward every one, `get_now` included.
 #[async_trait]

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use redis::cmd;
 
 use super::act::Again;
-use super::{Redis, glob, is_slot_within, none, pipeline, reply, restarts};
+use super::clear::is_slot_within;
+use super::{Redis, glob, none, pipeline, reply, restarts};
 use crate::entry::whole_key;
 use crate::key::MARKER;
 use crate::store::{Scan, Scanned, Store as _};
