@@ -76,8 +76,12 @@ async fn store() -> (Redis, String, Shared) {
 /// A plain connection, to see what is really there.
 async fn raw(url: &str) -> redis::aio::MultiplexedConnection {
     let client = redis::Client::open(url).expect("a good URL");
+    // A busy machine must not make a test of it.
+    let patient = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(Duration::from_secs(20)))
+        .set_response_timeout(Some(Duration::from_secs(20)));
     client
-        .get_multiplexed_async_connection()
+        .get_multiplexed_async_connection_with_config(&patient)
         .await
         .expect("the server is there")
 }
