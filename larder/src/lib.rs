@@ -54,6 +54,7 @@
 //! | [`store::Memory`] | in this process, bounded by bytes and entries | no |
 //! | `store::Redis` | on a Redis or Valkey server | yes |
 //! | [`store::Null`] | nowhere | – |
+//! | [`wrap::Tiered`] | in a near store before a far one | by the far one |
 //! | your own | [`store::Store`] is the contract, `conformance` its test suite | as you like |
 //!
 //! # Features
@@ -92,6 +93,7 @@ pub mod page;
 pub mod simulation;
 pub mod store;
 mod ttl;
+pub mod wrap;
 
 #[cfg(feature = "simulation")]
 pub use cache::Rule;
