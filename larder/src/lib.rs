@@ -65,6 +65,7 @@
 //! | `redis` | `store::Redis` | no |
 //! | `page` | [`page`]: layers for tower and axum | yes |
 //! | `axum` | pages of nested axum routers are told apart by the URL that the client asked for | yes |
+//! | `metrics` | [`wrap::Instrumented`] and [`wrap::Recorder`] count for the `metrics` facade | no |
 //! | `conformance` | the contract of a store, as tests to run over your own | no |
 //! | `simulation` | a store with faults on a seeded clock, to test the engine | no |
 //!

@@ -5,21 +5,28 @@
 //!
 //! ```
 //! use larder::store::Memory;
-//! use larder::wrap::{Forgiving, Tiered};
+//! use larder::wrap::{Forgiving, Instrumented, Tiered};
 //!
-//! let stack = Forgiving::new(Tiered::new(Memory::new(), Memory::new()));
-//! assert_eq!(stack.to_string(), "forgiving memory over memory");
+//! let tiers = Tiered::new(Memory::new(), Memory::new());
+//! let stack = Instrumented::new(Forgiving::new(tiers));
+//! assert_eq!(stack.to_string(), "instrumented forgiving memory over memory");
 //! ```
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `tiered/` | a near store before a far one |
 //! | `forgiving/` | a store that may fail: reads are misses, writes are repeated |
+//! | `instrumented.rs` | a store whose calls are traced and counted |
+//! | `recorder.rs` | counts what came of every key |
 
 mod forgiving;
+mod instrumented;
+mod recorder;
 mod tiered;
 
 pub use forgiving::{Forgiven, Forgiving};
+pub use instrumented::Instrumented;
+pub use recorder::Recorder;
 #[cfg(feature = "simulation")]
 pub use tiered::NearRule;
 pub use tiered::Tiered;
