@@ -147,12 +147,8 @@ impl Tiered {
     /// The copy of `entry` to keep near, if it may be kept: its frame, with a deadline of its own.
     fn copy(&self, key: &Key, entry: &Entry, asked: Moment) -> Option<Entry> {
         let now = self.now();
-        let from = if self.rules.keep(NearRule::CountFromTheQuestion) {
-            asked
-        } else {
-            now
-        };
-        let until = from.plus(self.near_for).min(entry.fresh_until);
+        // From the question on, not the answer: what was written meanwhile is not in it.
+        let until = asked.plus(self.near_for).min(entry.fresh_until);
         let may = entry.is_live(now)
             && entry.state_at(now) == State::Idle
             && !entry.unreadable

@@ -24,8 +24,6 @@ pub enum NearRule {
     DropAfterTheWrite,
     /// The numbers of tags are asked of the far store after the entry, however near that is.
     AskForNumbers,
-    /// A copy's life is counted from when the far store was asked.
-    CountFromTheQuestion,
 }
 
 /// The rules that are in force.
