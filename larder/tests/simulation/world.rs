@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use larder::simulation::{Faults, Remote, Server};
 use larder::store::{Memory, Store};
-use larder::wrap::{NearRule, Tiered};
+use larder::wrap::{Forgiving, NearRule, Tiered};
 use larder::{Cache, Loading, Policy, Rule};
 use tokio::time::{sleep, timeout};
 
@@ -23,19 +23,28 @@ pub(crate) enum Setup {
     Plain(Option<Rule>),
     /// Each process has a near store before the server.
     Near(Option<NearRule>),
+    /// Each process goes on without the server, with a near store before that or without.
+    Forgiving,
 }
 
 impl Setup {
     fn near(self, seed: u64) -> Option<Near> {
-        matches!(self, Self::Near(_)).then(|| Near::draw(seed))
+        let has_near = match self {
+            Self::Plain(_) => false,
+            Self::Near(_) => true,
+            Self::Forgiving => seed % 2 == 0,
+        };
+        has_near.then(|| Near::draw(seed))
     }
 
     fn store(self, remote: &Remote, near: Option<Near>) -> Arc<dyn Store> {
-        let Some(near) = near else {
-            return Arc::new(remote.clone());
+        let far: Arc<dyn Store> = match self {
+            Self::Forgiving => Arc::new(Forgiving::new(remote.clone())),
+            _ => Arc::new(remote.clone()),
         };
+        let Some(near) = near else { return far };
         let memory = Memory::builder().clock(remote.clock().clone()).build();
-        let mut tiers = Tiered::new(memory, remote.clone()).near_for(near.near_for);
+        let mut tiers = Tiered::new(memory, far).near_for(near.near_for);
         if near.numbers_only {
             tiers = tiers.numbers_only();
         }
