@@ -1,12 +1,4 @@
 //! A store whose calls are traced and counted.
-//!
-//! Every call is a `tracing` span `store_call` at level `trace`, and an event `store_called` inside
-//! it when it has its answer: at `trace`, or at `debug` if it failed. Fields: `store`, `verb`,
-//! `keys` (how many), `key` (the first, its tail hashed: keys are data of users), `outcome`, `elapsed`.
-//!
-//! With the feature `metrics`, two metrics go to the recorder of the `metrics` facade:
-//! `larder_store_calls_total` with the labels `store`, `verb` and `outcome`, and the histogram
-//! `larder_store_seconds` with `store` and `verb`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +13,14 @@ use crate::store::{Found, Store, Sum, Tags, When};
 use crate::{Clock, Error, ErrorKind, Key, Moment, Result};
 
 /// Traces and counts the calls of a store; a clone shares the store.
+///
+/// Every call is a `tracing` span `store_call` at level `trace`, and an event `store_called` inside
+/// it when it has its answer: at `trace`, or at `debug` if it failed. Fields: `store`, `verb`,
+/// `keys` (how many), `key` (the first, its tail hashed: keys are data of users), `outcome`, `elapsed`.
+///
+/// With the feature `metrics`, two metrics go to the recorder of the `metrics` facade:
+/// `larder_store_calls_total` with the labels `store`, `verb` and `outcome`, and the histogram
+/// `larder_store_seconds` with `store` and `verb`.
 ///
 /// Where nobody listens, a call costs a few nanoseconds more.
 ///

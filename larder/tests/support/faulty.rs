@@ -1,5 +1,7 @@
 //! A store that fails on command.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,28 +1,5 @@
 //! A store that may fail.
 //!
-//! *Reads and fills are forgiven.* A read that fails is a miss; a lease that cannot be placed counts
-//! as placed, so that the load runs, and what it gives is not kept. While the store is away each
-//! caller loads for itself: what another's load gives could be older than an invalidation of which
-//! only other processes have heard.
-//!
-//! *Writes are not.* A `set`, `delete`, `invalidate` or `clear` that did not reach the store
-//! returns the error, and is owed: a failed `set` as a delete of its key, the others as they are.
-//! Until all that is owed has been repeated, nothing that the store says is trusted: reads are misses,
-//! nothing is kept, and what depends on what is there (`add`, `touch`, `incr`) is an error. It is
-//! repeated in the background, with growing pauses. `add`, `touch` and `incr` are never owed: done
-//! or not, what they leave is a value that somebody wanted there. Nor is a compare-and-set, whose
-//! error a load does not mind.
-//!
-//! *What is owed is bounded* by [`max_owed`](Forgiving::max_owed). What does not fit is replaced by
-//! clears of the prefixes, and of the tag spaces, that it concerns. Keys without a prefix, which only
-//! a key function makes, cannot be cleared by one: where they do not fit, nothing that the store says
-//! is trusted until the process ends, and the log says so. What a process owes when it ends is lost;
-//! it was never acknowledged.
-//!
-//! *A store that is down costs microseconds.* After a few failures in a row no call is sent until a
-//! pause is over; then one is, alone. Every outage is logged once when it begins and once when it
-//! is over.
-//!
 //! | file | what |
 //! | --- | --- |
 //! | `breaker.rs` | whether to call a store that has failed |
@@ -51,7 +28,28 @@ use crate::{Clock, Error, ErrorKind, Key, Moment, Result, Tag};
 
 /// Goes on without a store that fails, and makes up for what it missed; a clone shares all.
 ///
-/// What is forgiven and what is not is said [above](self).
+/// *Reads and fills are forgiven.* A read that fails is a miss; a lease that cannot be placed counts
+/// as placed, so that the load runs, and what it gives is not kept. While the store is away each
+/// caller loads for itself: what another's load gives could be older than an invalidation of which
+/// only other processes have heard.
+///
+/// *Writes are not.* A `set`, `delete`, `invalidate` or `clear` that did not reach the store
+/// returns the error, and is owed: a failed `set` as a delete of its key, the others as they are.
+/// Until all that is owed has been repeated, nothing that the store says is trusted: reads are misses,
+/// nothing is kept, and what depends on what is there (`add`, `touch`, `incr`) is an error. It is
+/// repeated in the background, with growing pauses. `add`, `touch` and `incr` are never owed: done
+/// or not, what they leave is a value that somebody wanted there. Nor is a compare-and-set, whose
+/// error a load does not mind.
+///
+/// *What is owed is bounded* by [`max_owed`](Self::max_owed). What does not fit is replaced by
+/// clears of the prefixes, and of the tag spaces, that it concerns. Keys without a prefix, which only
+/// a key function makes, cannot be cleared by one: where they do not fit, nothing that the store says
+/// is trusted until the process ends, and the log says so. What a process owes when it ends is lost;
+/// it was never acknowledged.
+///
+/// *A store that is down costs microseconds.* After a few failures in a row no call is sent until a
+/// pause is over; then one is, alone. Every outage is logged once when it begins and once when it
+/// is over.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

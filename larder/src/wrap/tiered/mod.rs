@@ -1,7 +1,7 @@
 //! A near store before a far one.
 //!
 //! Everything is written to the far store, which also has every lease, counter and number. The near
-//! one holds copies of what was read there, each for a moment ([`near_for`](Tiered::near_for)).
+//! one holds copies of what was read there, each for a moment.
 //!
 //! *How a copy is made.* A refill is a fill under a lease: the near slot is marked, then the far
 //! store is read, then the copy is put in if the mark is still there. Whatever this process writes
@@ -15,21 +15,6 @@
 //! refilled while the write is on its way. Before, too: a caller that goes away midway never comes to
 //! the second drop, a near store that cannot drop is told before anything is sent, and who reads
 //! while the write is on its way does not go on reading the copy.
-//!
-//! *What is bounded.* Of writes in other processes the near slot hears nothing. A copy is therefore
-//! gone [`near_for`](Tiered::near_for) after the far store was asked for it, and a value that
-//! another process has replaced or deleted is served from it no longer than that:
-//!
-//! | read | may come from the near store | so that, within what other processes do |
-//! | --- | --- | --- |
-//! | `fetch`, `get_or_set`, `ticket`, `get_many` | no | the promise holds |
-//! | the same, under [`numbers_only`](Tiered::numbers_only) | values with tags | tags: the promise holds; keys: bounded |
-//! | `get` of one key, pages | yes | tags: the promise holds; keys, and values without tags: bounded |
-//! | `has`, `ttl` | no | current |
-//!
-//! The numbers of tags are always read at the far store, after the value. What is made of a bounded
-//! hit and kept lives as long as it says: a load that must not begin with an outdated value reads it
-//! by `fetch`.
 
 mod rules;
 
@@ -53,8 +38,22 @@ const REFILL: Duration = Duration::from_secs(1);
 
 /// Reads from a near store what was read from the far one a moment ago; a clone shares both.
 ///
-/// Any two stores: memory before Redis saves round trips, files before Redis save the network. What
-/// is bounded and what is promised is said [above](self).
+/// Any two stores: memory before Redis saves round trips, files before Redis save the network.
+///
+/// *What is bounded.* Of writes in other processes the near slot hears nothing. A copy is therefore
+/// gone [`near_for`](Self::near_for) after the far store was asked for it, and a value that
+/// another process has replaced or deleted is served from it no longer than that:
+///
+/// | read | may come from the near store | so that, within what other processes do |
+/// | --- | --- | --- |
+/// | `fetch`, `get_or_set`, `ticket`, `get_many` | no | the promise holds |
+/// | the same, under [`numbers_only`](Self::numbers_only) | values with tags | tags: the promise holds; keys: bounded |
+/// | `get` of one key, pages | yes | tags: the promise holds; keys, and values without tags: bounded |
+/// | `has`, `ttl` | no | current |
+///
+/// The numbers of tags are always read at the far store, after the value. What is made of a bounded
+/// hit and kept lives as long as it says: a load that must not begin with an outdated value reads it
+/// by `fetch`.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
