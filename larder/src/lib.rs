@@ -66,6 +66,7 @@
 //! | `page` | [`page`]: layers for tower and axum | yes |
 //! | `axum` | pages of nested axum routers are told apart by the URL that the client asked for | yes |
 //! | `metrics` | [`wrap::Instrumented`] and [`wrap::Recorder`] count for the `metrics` facade | no |
+//! | `sign` | `CacheBuilder::sign`, for stores that others can write to | no |
 //! | `conformance` | the contract of a store, as tests to run over your own | no |
 //! | `simulation` | a store with faults on a seeded clock, to test the engine | no |
 //!

@@ -17,7 +17,7 @@ use std::time::Duration;
 use larder::Clock;
 use larder::conformance::{CLAUSES, Clause};
 use larder::store::{Memory, Null, Redis, Store};
-use larder::wrap::{Forgiving, Instrumented, Tiered};
+use larder::wrap::{Forgiving, Instrumented, Signed, Tiered};
 use libtest_mimic::{Arguments, Trial};
 use support::RedisServer;
 
@@ -87,6 +87,14 @@ const CASES: &[Case] = &[
                 Arc::new(Instrumented::new(Forgiving::new(tiers))) as _
             })
         },
+    },
+    Case {
+        name: "signed",
+        make: || here(Signed::new(memory(), "secret")),
+    },
+    Case {
+        name: "signed_redis",
+        make: || Box::pin(async { Arc::new(Signed::new(redis().await, "secret")) as _ }),
     },
     Case {
         name: "tiered_over_instrumented_forgiving",

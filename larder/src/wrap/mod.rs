@@ -18,15 +18,20 @@
 //! | `forgiving/` | a store that may fail: reads are misses, writes are repeated |
 //! | `instrumented.rs` | a store whose calls are traced and counted |
 //! | `recorder.rs` | counts what came of every key |
+//! | `signed.rs` | a store that others can write to (feature `sign`) |
 
 mod forgiving;
 mod instrumented;
 mod recorder;
+#[cfg(feature = "sign")]
+mod signed;
 mod tiered;
 
 pub use forgiving::{Forgiven, Forgiving};
 pub use instrumented::Instrumented;
 pub use recorder::Recorder;
+#[cfg(feature = "sign")]
+pub use signed::Signed;
 #[cfg(feature = "simulation")]
 pub use tiered::NearRule;
 pub use tiered::Tiered;
