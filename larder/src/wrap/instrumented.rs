@@ -22,7 +22,8 @@ use crate::{Clock, Error, ErrorKind, Key, Moment, Result};
 /// `larder_store_calls_total` with the labels `store`, `verb` and `outcome`, and the histogram
 /// `larder_store_seconds` with `store` and `verb`.
 ///
-/// Where nobody listens, a call costs a few nanoseconds more.
+/// A call costs two looks at the clock more where nobody listens, and some hundred nanoseconds with
+/// `metrics`.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

@@ -186,7 +186,7 @@ impl Forgiving {
         if !self.is_trusted() {
             return Err(self.not_trusted());
         }
-        self.send(act).await.map_err(Failed::into_error)
+        self.send(act).await.map_err(|failed| self.error(failed))
     }
 
     fn not_trusted(&self) -> Error {
@@ -218,7 +218,7 @@ impl Forgiving {
                 debt.pay();
                 Err(error)
             }
-            Err(failed) => Err(failed.into_error()),
+            Err(failed) => Err(self.error(failed)),
             Ok(done) => {
                 debt.pay();
                 Ok(done)
@@ -231,14 +231,14 @@ impl Forgiving {
         let done = if self.is_trusted() {
             self.send(act).await
         } else {
-            Err(Failed::NotSent(self.not_trusted()))
+            Err(Failed::NotSent)
         };
         if done.is_err() {
             self.book().forgiven.fills += 1;
         }
         match done {
             Ok(written) => Ok(written),
-            Err(Failed::NotSent(_)) => Ok(false),
+            Err(Failed::NotSent) => Ok(false),
             // It may have happened: were it said to be refused, who counts would count twice.
             Err(Failed::Sent(error)) => Err(error),
         }

@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::sync::atomic::Ordering;
 
+use super::Forgiving;
 use super::breaker::May;
-use super::{Book, Forgiving};
 use crate::{Error, ErrorKind, Result};
 
 /// Why there is no answer.
@@ -12,15 +12,7 @@ pub(super) enum Failed {
     /// The store said so, or said nothing.
     Sent(Error),
     /// Nothing was sent.
-    NotSent(Error),
-}
-
-impl Failed {
-    pub(super) fn into_error(self) -> Error {
-        match self {
-            Self::Sent(error) | Self::NotSent(error) => error,
-        }
-    }
+    NotSent,
 }
 
 impl Forgiving {
@@ -29,7 +21,7 @@ impl Forgiving {
         &self,
         act: impl Future<Output = Result<T>> + Send,
     ) -> Result<T, Failed> {
-        let turn = self.turn().map_err(Failed::NotSent)?;
+        let turn = self.turn().ok_or(Failed::NotSent)?;
         let done = act.await;
         match &done {
             Err(error) if is_uncertain(error) => turn.failed(error),
@@ -39,23 +31,29 @@ impl Forgiving {
     }
 
     /// The right to call the store once.
-    fn turn(&self) -> Result<Turn<'_>> {
-        let mut may = May::Call;
-        if !self.is_sound() {
-            let mut book = self.book();
-            may = book.breaker.ask(self.store.clock().now());
-            if may == May::Not {
-                return Err(self.down(&book));
-            }
-        }
-        Ok(Turn {
+    fn turn(&self) -> Option<Turn<'_>> {
+        let may = if self.is_sound() {
+            May::Call
+        } else {
+            self.book().breaker.ask(self.store.clock().now())
+        };
+        (may != May::Not).then(|| Turn {
             of: self,
             may,
             is_over: false,
         })
     }
 
-    fn down(&self, book: &Book) -> Error {
+    /// What a caller is told whose act failed so.
+    pub(super) fn error(&self, failed: Failed) -> Error {
+        let Failed::Sent(error) = failed else {
+            return self.down();
+        };
+        error
+    }
+
+    fn down(&self) -> Error {
+        let book = self.book();
         let failures = book.breaker.failures();
         let what = format!("nothing was sent, since the last {failures} calls failed");
         let error = Error::new(ErrorKind::Unavailable, &self.store, what)
