@@ -34,8 +34,8 @@ use crate::{Clock, Error, ErrorKind, Key, Moment, Result, Tag};
 /// only other processes have heard.
 ///
 /// *Writes are not.* A `set`, `delete`, `invalidate` or `clear` that did not reach the store
-/// returns the error, and is owed: a failed `set` as a delete of its key, the others as they are.
-/// Until all that is owed has been repeated, nothing that the store says is trusted: reads are misses,
+/// returns the error, and is owed: a failed `set` as a delete of its key, the others as they are; so
+/// is one whose caller goes away midway. Until all that is owed has been repeated, nothing that the store says is trusted: reads are misses,
 /// nothing is kept, and what depends on what is there (`add`, `touch`, `incr`) is an error. It is
 /// repeated in the background, with growing pauses. `add`, `touch` and `incr` are never owed: done
 /// or not, what they leave is a value that somebody wanted there. Nor is a compare-and-set, whose
