@@ -40,7 +40,7 @@ fn rate<S: Sync>(threads: usize, subject: &S, get: impl Fn(&S, usize) + Sync) ->
 }
 
 /// Polls a future that has nothing to wait for.
-fn now<F: Future>(future: F) -> F::Output {
+pub(crate) fn now<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     match future
         .as_mut()

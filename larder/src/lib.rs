@@ -54,6 +54,7 @@
 //! | [`store::Memory`] | in this process, bounded by bytes and entries | no |
 //! | `store::Redis` | on a Redis or Valkey server | yes |
 //! | [`store::Null`] | nowhere | – |
+//! | [`wrap::Tiered`] | in a near store before a far one | by the far one |
 //! | your own | [`store::Store`] is the contract, `conformance` its test suite | as you like |
 //!
 //! # Features
@@ -65,6 +66,8 @@
 //! | `page` | [`page`]: layers for tower and axum | yes |
 //! | `axum` | pages of nested axum routers are told apart by the URL that the client asked for | yes |
 //! | `settings` | [`Settings`]: caches from a TOML file, the environment or URLs | no |
+//! | `metrics` | [`wrap::Instrumented`] and [`wrap::Recorder`] count for the `metrics` facade | no |
+//! | `sign` | `CacheBuilder::sign`, for stores that others can write to | no |
 //! | `conformance` | the contract of a store, as tests to run over your own | no |
 //! | `simulation` | a store with faults on a seeded clock, to test the engine | no |
 //!
@@ -95,6 +98,7 @@ pub mod settings;
 pub mod simulation;
 pub mod store;
 mod ttl;
+pub mod wrap;
 
 #[cfg(feature = "simulation")]
 pub use cache::Rule;

@@ -19,6 +19,7 @@ use std::time::Duration;
 use larder::Clock;
 use larder::conformance::{CLAUSES, Clause};
 use larder::store::{Memory, Null, Redis, Store};
+use larder::wrap::{Forgiving, Instrumented, Signed, Tiered};
 use libtest_mimic::{Arguments, Failed, Trial};
 use support::RedisServer;
 
@@ -34,7 +35,7 @@ type Making = Pin<Box<dyn Future<Output = Arc<dyn Store>>>>;
 const CASES: &[Case] = &[
     Case {
         name: "memory",
-        make: || here(Memory::builder().clock(Clock::manual()).build()),
+        make: || here(memory()),
     },
     Case {
         name: "memory_on_the_systems_clock",
@@ -56,7 +57,71 @@ const CASES: &[Case] = &[
         name: "redis",
         make: || Box::pin(async { Arc::new(redis().await) as _ }),
     },
+    Case {
+        name: "tiered",
+        make: || here(tiers()),
+    },
+    Case {
+        name: "tiered_numbers_only",
+        make: || here(tiers().numbers_only()),
+    },
+    Case {
+        name: "tiered_over_redis",
+        make: || Box::pin(async { Arc::new(before_redis().await) as _ }),
+    },
+    Case {
+        name: "forgiving",
+        make: || here(Forgiving::new(memory())),
+    },
+    Case {
+        name: "forgiving_redis",
+        make: || Box::pin(async { Arc::new(Forgiving::new(redis().await)) as _ }),
+    },
+    Case {
+        name: "instrumented",
+        make: || here(Instrumented::new(memory())),
+    },
+    Case {
+        name: "instrumented_forgiving_tiered",
+        make: || {
+            Box::pin(async {
+                let tiers = before_redis().await.numbers_only();
+                Arc::new(Instrumented::new(Forgiving::new(tiers))) as _
+            })
+        },
+    },
+    Case {
+        name: "signed",
+        make: || here(Signed::new(memory(), "secret")),
+    },
+    Case {
+        name: "signed_redis",
+        make: || Box::pin(async { Arc::new(Signed::new(redis().await, "secret")) as _ }),
+    },
+    Case {
+        name: "tiered_over_instrumented_forgiving",
+        make: || {
+            let clock = Clock::manual();
+            let memory = |clock: &Clock| Memory::builder().clock(clock.clone()).build();
+            let far = Instrumented::new(Forgiving::new(memory(&clock)));
+            here(Forgiving::new(Tiered::new(memory(&clock), far)))
+        },
+    },
 ];
+
+fn memory() -> Memory {
+    Memory::builder().clock(Clock::manual()).build()
+}
+
+fn tiers() -> Tiered {
+    let far = memory();
+    let near = Memory::builder().clock(far.clock().clone()).build();
+    Tiered::new(near, far)
+}
+
+async fn before_redis() -> Tiered {
+    Tiered::new(Memory::new(), redis().await)
+}
 
 /// What `Null` declines, by name: it keeps nothing, so that nothing can be read back.
 const NULL_DECLINES: &[&str] = &[

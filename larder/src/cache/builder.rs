@@ -104,6 +104,30 @@ impl CacheBuilder {
         self
     }
 
+    /// Signs every value with `key`, and does not read what is not signed so. Default: no signature.
+    ///
+    /// For a store that others can write to; see [`Signed`](crate::wrap::Signed) for what is covered
+    /// and what it costs.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// use larder::{Cache, store::Memory};
+    ///
+    /// let store = Memory::new();
+    /// let ours = Cache::builder(store.clone()).sign("a secret of 32 bytes or more ...").build()?;
+    /// Cache::new(store).set("k", "forged").await?;
+    /// assert_eq!(ours.get::<String>("k").await?, None);
+    /// assert_eq!(ours.counts().unreadable, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "sign")]
+    pub fn sign(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.store = Arc::new(crate::wrap::Signed::new(self.store, key));
+        self
+    }
+
     /// Breaks a rule of the engine, to see that a simulation finds it.
     #[cfg(feature = "simulation")]
     pub fn break_rule(mut self, rule: super::rules::Rule) -> Self {

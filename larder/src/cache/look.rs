@@ -100,6 +100,7 @@ impl Cache {
         if let Some(entry) = self.shared.store.get_now(key)
             && entry.as_ref().is_none_or(|entry| entry.tags.is_none())
         {
+            self.count_unreadable(entry.as_deref());
             return Ok(Look {
                 entry,
                 era: 0,
@@ -123,9 +124,7 @@ impl Cache {
         let ask = (note || !names.is_empty()).then(|| shared.tags(&names));
         let mut found = shared.store.get(std::slice::from_ref(key), ask).await?;
         let entry = found.entries.pop().flatten().map(Arc::new);
-        if entry.as_ref().is_some_and(|entry| entry.unreadable) {
-            count(&shared.counters.unreadable);
-        }
+        self.count_unreadable(entry.as_deref());
         let numbers = found.numbers.unwrap_or_default();
         let tagged = entry.as_ref().and_then(|entry| entry.tags.clone());
         let moved = match tagged {
@@ -138,6 +137,12 @@ impl Cache {
             seq: numbers.seq,
             moved,
         })
+    }
+
+    fn count_unreadable(&self, entry: Option<&Entry>) {
+        if entry.is_some_and(|entry| entry.unreadable) {
+            count(&self.shared.counters.unreadable);
+        }
     }
 
     /// Which of `tagged`'s tags has moved, by `numbers` of `names` or, where those are other tags,
@@ -254,6 +259,7 @@ impl Cache {
         let mut numbers = first.clone();
         let mut unknown = false;
         for (key, entry) in keys.iter().zip(&found.entries) {
+            self.count_unreadable(entry.as_ref());
             let Some(tagged) = entry.as_ref().and_then(|entry| entry.tags.as_ref()) else {
                 continue;
             };

@@ -309,7 +309,8 @@ struct Turn {
 }
 
 const THREADS: usize = 6;
-const SHORT: Duration = Duration::from_millis(60);
+/// Long enough for a few calls of a server on a busy machine.
+const SHORT: Duration = Duration::from_millis(150);
 const LONG: Duration = Duration::from_mins(1);
 
 #[expect(clippy::unnecessary_wraps, reason = "compared with what a verb sees")]

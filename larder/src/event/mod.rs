@@ -71,21 +71,42 @@ pub enum Bypass {
     StoreFailed,
 }
 
+impl Outcome {
+    /// Returns the short word that it prints as.
+    ///
+    /// ```
+    /// use larder::{Miss, Outcome};
+    ///
+    /// assert_eq!(Outcome::Miss(Miss::Expired).token(), "miss-expired");
+    /// ```
+    pub const fn token(&self) -> &'static str {
+        match self {
+            Self::Hit(_) => "hit",
+            Self::Stale(Stale::Refreshing) => "stale-refreshing",
+            Self::Stale(Stale::LoadFailed) => "stale-load-failed",
+            Self::Stale(Stale::LoadSlow) => "stale-load-slow",
+            Self::Miss(Miss::Absent) => "miss-absent",
+            Self::Miss(Miss::Expired) => "miss-expired",
+            Self::Miss(Miss::Invalidated(_)) => "miss-invalidated",
+            Self::Miss(Miss::Unreadable) => "miss-unreadable",
+            Self::Miss(Miss::Unsuitable) => "miss-unsuitable",
+            Self::Joined(Miss::Absent) => "joined-absent",
+            Self::Joined(Miss::Expired) => "joined-expired",
+            Self::Joined(Miss::Invalidated(_)) => "joined-invalidated",
+            Self::Joined(Miss::Unreadable) => "joined-unreadable",
+            Self::Joined(Miss::Unsuitable) => "joined-unsuitable",
+            Self::Bypass(Bypass::Passed) => "passed",
+            Self::Bypass(Bypass::WaitedTooLong) => "waited-too-long",
+            Self::Bypass(Bypass::Cycle) => "cycle",
+            Self::Bypass(Bypass::StoreFailed) => "store-failed",
+            Self::Refused(reason) => reason.token(),
+        }
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hit(_) => f.write_str("hit"),
-            Self::Stale(Stale::Refreshing) => f.write_str("stale-refreshing"),
-            Self::Stale(Stale::LoadFailed) => f.write_str("stale-load-failed"),
-            Self::Stale(Stale::LoadSlow) => f.write_str("stale-load-slow"),
-            Self::Miss(why) => write!(f, "miss-{why}"),
-            Self::Joined(why) => write!(f, "joined-{why}"),
-            Self::Bypass(Bypass::Passed) => f.write_str("passed"),
-            Self::Bypass(Bypass::WaitedTooLong) => f.write_str("waited-too-long"),
-            Self::Bypass(Bypass::Cycle) => f.write_str("cycle"),
-            Self::Bypass(Bypass::StoreFailed) => f.write_str("store-failed"),
-            Self::Refused(reason) => reason.fmt(f),
-        }
+        f.write_str(self.token())
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use larder::store::{Memory, Redis, Store};
+use larder::wrap::Tiered;
 use larder::{Cache, CacheBuilder, Clock};
 
 /// A store to test over.
@@ -24,7 +25,8 @@ pub(crate) struct Ground {
 
 /// Every store that the tests run over; a line for each.
 pub(crate) fn all() -> Vec<Ground> {
-    vec![memory(), redis()]
+    let (tiers, before_redis) = (tiers(), before_redis());
+    vec![memory(), redis(), tiers, before_redis]
 }
 
 /// A Redis with a prefix of this ground's own: the server that the test command started, or one that
@@ -68,6 +70,26 @@ fn start_redis() -> String {
     panic!("`{program}` does not start; hint: install redis-server, or run `./test`, which does");
 }
 
+fn tiers() -> Ground {
+    let clock = Clock::manual();
+    let memory = || Memory::builder().clock(clock.clone()).build();
+    Ground {
+        name: "memory over memory",
+        store: Arc::new(Tiered::new(memory(), memory())),
+        own: String::new(),
+        manual: true,
+    }
+}
+
+fn before_redis() -> Ground {
+    let far = redis();
+    Ground {
+        name: "memory over redis",
+        store: Arc::new(Tiered::new(Memory::new(), Arc::clone(&far.store))),
+        ..far
+    }
+}
+
 fn memory() -> Ground {
     Ground {
         name: "memory",
@@ -78,14 +100,22 @@ fn memory() -> Ground {
 }
 
 impl Ground {
-    /// The same ground over the first connection again: what another process sees of it.
-    pub(crate) fn another(&self) -> Self {
-        let store = Redis::lazy(self.store.to_string()).expect("a good URL");
-        Self {
-            store: Arc::new(store),
+    /// The same ground over a connection of its own: what another process sees of it, if others can.
+    pub(crate) fn another(&self) -> Option<Self> {
+        let name = self.store.to_string();
+        let url = name.rsplit(' ').next()?;
+        let redis = url.starts_with("redis://").then(|| Redis::lazy(url))?;
+        let redis = redis.expect("a good URL");
+        let store: Arc<dyn Store> = if name.starts_with("memory over ") {
+            Arc::new(Tiered::new(Memory::new(), redis))
+        } else {
+            Arc::new(redis)
+        };
+        Some(Self {
+            store,
             own: self.own.clone(),
             ..*self
-        }
+        })
     }
 
     /// Its name and where it is, if processes can share it.

@@ -8,10 +8,13 @@ use larder::{ErrorKind, FetchError};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::plan::{End, FetchPlan, Kind, Plan};
+use crate::plan::{End, FetchPlan, Kind, Near, Plan};
 
 /// How long a failed load is not tried again: the default.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// What rounding to milliseconds may add to a bound.
+const ROUNDING: Duration = Duration::from_millis(2);
 
 /// How long a lease lasts that nobody renews.
 const LEASE: Duration = Duration::from_secs(6);
@@ -52,6 +55,8 @@ pub(crate) enum On {
 #[derive(Debug)]
 struct Acknowledged {
     on: On,
+    /// The process that was told so.
+    process: u64,
     row: usize,
     version: u64,
     began: u64,
@@ -81,9 +86,12 @@ struct LoadRecord {
 #[derive(Debug)]
 struct Call {
     key: usize,
+    process: u64,
     began: Duration,
     tick: u64,
     waits_for_one: bool,
+    /// A plain get, which may be answered from a near store.
+    is_plain: bool,
     ended: Option<Duration>,
     /// When its caller went away.
     dropped: Option<Duration>,
@@ -97,6 +105,7 @@ pub(crate) struct Judge {
     slowest: Duration,
     /// Whether acts of the store may fail at all.
     may_fail: bool,
+    near: Option<Near>,
     book: Mutex<Book>,
 }
 
@@ -118,7 +127,7 @@ struct Book {
 pub(crate) type Fetched = Result<Value, FetchError<usize>>;
 
 impl Judge {
-    pub(crate) fn new(plan: &Plan, trace: bool) -> Self {
+    pub(crate) fn new(plan: &Plan, near: Option<Near>, trace: bool) -> Self {
         let book = Book {
             versions: vec![0; plan.rows],
             ..Book::default()
@@ -128,6 +137,7 @@ impl Judge {
             trace,
             slowest: plan.faults.slowest(),
             may_fail: plan.kind == Kind::Faulty,
+            near,
             book: Mutex::new(book),
         }
     }
@@ -183,13 +193,20 @@ impl Judge {
         (book.tick, book.versions.clone())
     }
 
-    pub(crate) fn acknowledge(&self, (began, versions): (u64, Vec<u64>), on: On, rows: &[usize]) {
+    pub(crate) fn acknowledge(
+        &self,
+        (began, versions): (u64, Vec<u64>),
+        process: u64,
+        on: On,
+        rows: &[usize],
+    ) {
         let mut book = self.book();
         let (tick, at) = (book.tick, self.now());
         for &row in rows {
             let version = versions[row];
             book.acknowledged.push(Acknowledged {
                 on,
+                process,
                 row,
                 version,
                 began,
@@ -249,15 +266,17 @@ impl Judge {
         self.book().loads.len()
     }
 
-    pub(crate) fn begin_call(&self, key: usize, what: &str) -> usize {
+    pub(crate) fn begin_call(&self, key: usize, what: &str, process: u64) -> usize {
         let mut book = self.book();
         let tick = book.tick;
         book.calls.push(Call {
             key,
+            process,
             began: self.now(),
             tick,
             // Who wants many keys waits for all of them.
             waits_for_one: what == "fetch",
+            is_plain: what == "get",
             ended: None,
             dropped: None,
         });
@@ -315,9 +334,10 @@ impl Judge {
         let own = book.loads.iter().enumerate().rfind(own);
         let own = own.filter(|(number, _)| value.load != Some(*number));
         let mut must_know: (u64, Duration) = (tick, Duration::ZERO);
+        let mut looked = began;
         if let Some((_, load)) = own {
             match load.ended {
-                Some((Ended::Failed, _, tick)) => must_know.0 = tick,
+                Some((Ended::Failed, at, tick)) => (must_know.0, looked) = (tick, at),
                 Some(_) => {}
                 None => {
                     let limit = plan.and_then(|plan| plan.soft_limit);
@@ -325,6 +345,7 @@ impl Judge {
                 }
             }
         }
+        looked = looked.max(must_know.1);
         for reading in &value.readings {
             let outdates = |act: &&Acknowledged| {
                 let concerns = match act.on {
@@ -338,7 +359,10 @@ impl Judge {
                     }
                     Some(set) => book.sets[set].is_some_and(|ended| act.began > ended),
                 };
-                let is_known = act.tick < must_know.0 || act.at < must_know.1;
+                let is_known = match self.lag(&book.calls[call], act, value) {
+                    None => act.tick < must_know.0 || act.at < must_know.1,
+                    Some(lag) => act.at + lag <= looked,
+                };
                 act.row == reading.row && concerns && is_known && is_newer
             };
             if let Some(act) = book.acknowledged.iter().find(outdates) {
@@ -348,6 +372,19 @@ impl Judge {
             }
         }
         self.judge_age(book, call, plan, value, now);
+    }
+
+    /// By how much a call may lag behind `act`, where that is bounded and not promised: a near store
+    /// does not hear of the keys that other processes write.
+    fn lag(&self, call: &Call, act: &Acknowledged, value: &Value) -> Option<Duration> {
+        let Near {
+            near_for,
+            numbers_only,
+        } = self.near?;
+        let has_tags = value.readings.iter().any(|reading| reading.is_tagged);
+        let is_near = call.is_plain || (numbers_only && has_tags);
+        let is_heard = act.on == On::Tag || act.process == call.process;
+        (is_near && !is_heard).then_some(near_for + ROUNDING)
     }
 
     /// A value past its TTL is served as the policy says, and no longer.

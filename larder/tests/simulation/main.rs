@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `LARDER_SEEDS` | how many courses to run, instead of 10,000 |
 //! | `LARDER_SEED` | one course to run, each of its steps printed |
+//! | `LARDER_SETUP` | `near`: each process has a near store in it; `forgiving`: and goes on without the server |
 //! | `LARDER_RULE` | a rule to break in it, such as `CheckTags` |
 
 mod judge;
@@ -16,6 +17,8 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder::Rule;
+use larder::wrap::NearRule;
+use world::Setup;
 
 /// The number in an environment variable.
 fn variable(name: &str) -> Option<u64> {
@@ -41,21 +44,37 @@ fn hush() {
 }
 
 /// The first course of those of `seeds` in which something is wrong, and what.
-fn first_breach(broken: Option<Rule>) -> Option<(u64, String)> {
+fn first_breach(setup: Setup) -> Option<(u64, String)> {
     hush();
-    (0..seeds()).find_map(|seed| Some((seed, world::run(seed, broken, false)?)))
+    (0..seeds()).find_map(|seed| Some((seed, world::run(seed, setup, false)?)))
 }
 
 #[test]
 fn what_the_engine_promises_holds_in_every_course() {
+    no_breach(Setup::Plain(None));
+}
+
+/// With a near store in each process: what is promised holds, and what is bounded is within its bound.
+#[test]
+fn what_the_near_tier_promises_holds_in_every_course() {
+    no_breach(Setup::Near(None));
+}
+
+/// Whoever goes on without the server serves nothing old when it is back.
+#[test]
+fn what_the_engine_promises_holds_in_every_course_of_those_who_forgive() {
+    no_breach(Setup::Forgiving);
+}
+
+fn no_breach(setup: Setup) {
     hush();
     let (next, end) = (AtomicU64::new(0), seeds());
     let run = || {
         while let seed = next.fetch_add(1, Ordering::Relaxed)
             && seed < end
         {
-            if let Some(breach) = world::run(seed, None, false) {
-                panic!("seed {seed}: {breach}\nsee each step with LARDER_SEED={seed}");
+            if let Some(breach) = world::run(seed, setup, false) {
+                panic!("{setup:?}, seed {seed}: {breach}\nsee each step with LARDER_SEED={seed}");
             }
         }
     };
@@ -68,8 +87,11 @@ fn what_the_engine_promises_holds_in_every_course() {
 #[test]
 fn one_seed_is_one_course() {
     hush();
-    for seed in 0..200 {
-        assert_eq!(world::record(seed), world::record(seed), "seed {seed}");
+    for setup in [Setup::Plain(None), Setup::Near(None), Setup::Forgiving] {
+        for seed in 0..200 {
+            let record = || world::record(seed, setup);
+            assert_eq!(record(), record(), "{setup:?}, seed {seed}");
+        }
     }
 }
 
@@ -79,53 +101,64 @@ fn one_course_step_by_step() {
         return;
     };
     hush();
-    let rule = std::env::var("LARDER_RULE").ok().map(|name| {
-        let rule = RULES.iter().find(|rule| format!("{rule:?}") == name);
-        *rule.unwrap_or_else(|| panic!("there is no rule `{name}`; the rules are {RULES:?}"))
+    let sound = match std::env::var("LARDER_SETUP").as_deref() {
+        Ok("near") => Setup::Near(None),
+        Ok("forgiving") => Setup::Forgiving,
+        _ => Setup::Plain(None),
+    };
+    let setup = std::env::var("LARDER_RULE").map_or(sound, |name| {
+        let is_named = |setup: &&Setup| setup.rule().as_deref() == Some(&*name);
+        let setup = BROKEN.iter().find(is_named);
+        *setup.unwrap_or_else(|| panic!("there is no rule `{name}`; the rules are {BROKEN:?}"))
     });
-    let breach = world::run(seed, rule, true);
+    let breach = world::run(seed, setup, true);
     assert_eq!(breach, None);
 }
 
 macro_rules! rules {
-    ($($rule:ident is_missed_when_broken as $test:ident),* $(,)?) => {
-        /// Every rule of the engine.
-        const RULES: &[Rule] = &[$(Rule::$rule),*];
+    ($($setup:ident($rule:path) is_missed_when_broken as $test:ident),* $(,)?) => {
+        /// Every rule of the engine and of the near tier, broken.
+        const BROKEN: &[Setup] = &[$(Setup::$setup(Some($rule))),*];
 
         #[test]
         fn every_rule_has_a_test() {
-            assert_eq!(RULES.len(), Rule::COUNT, "{RULES:?}");
+            let engine = BROKEN.iter().filter(|setup| matches!(setup, Setup::Plain(_)));
+            assert_eq!(engine.count(), Rule::COUNT, "{BROKEN:?}");
         }
         $(
             #[test]
             fn $test() {
-                let Some((seed, breach)) = first_breach(Some(Rule::$rule)) else {
-                    panic!("nobody notices that {:?} is broken", Rule::$rule);
+                let setup = Setup::$setup(Some($rule));
+                let Some((seed, breach)) = first_breach(setup) else {
+                    panic!("nobody notices that a rule is broken: {setup:?}");
                 };
-                println!("{:?}: seed {seed}: {breach}", Rule::$rule);
+                println!("{setup:?}: seed {seed}: {breach}");
             }
         )*
     };
 }
 
 rules! {
-    LeaseBeforeLoad is_missed_when_broken as a_load_without_a_lease_is_noticed,
-    WriteUnderLease is_missed_when_broken as a_write_without_a_lease_is_noticed,
-    NoteBeforeLoad is_missed_when_broken as a_counter_noted_too_late_is_noticed,
-    CheckTags is_missed_when_broken as tags_that_are_not_checked_are_noticed,
-    CheckEra is_missed_when_broken as numbers_of_another_era_are_noticed,
-    CountFromFloor is_missed_when_broken as a_forgotten_number_is_noticed,
-    LookAtEnd is_missed_when_broken as tags_that_are_not_looked_at_in_the_end_are_noticed,
-    KnowHowFar is_missed_when_broken as a_joiner_after_the_last_look_is_noticed,
-    PassOn is_missed_when_broken as tags_lost_with_what_is_not_kept_are_noticed,
-    SetFromScope is_missed_when_broken as a_set_by_hand_of_what_a_load_read_is_noticed,
-    JoinInOneEra is_missed_when_broken as a_joiner_of_another_era_is_noticed,
-    JoinUnderLease is_missed_when_broken as joining_without_a_lease_is_noticed,
-    StartOver is_missed_when_broken as a_joiner_that_does_not_start_over_is_noticed,
-    ReadAgain is_missed_when_broken as a_stale_value_not_read_again_is_noticed,
-    Inherit is_missed_when_broken as tags_that_are_not_inherited_are_noticed,
-    EndLease is_missed_when_broken as a_lease_left_behind_is_noticed,
-    RenewLease is_missed_when_broken as a_lease_not_renewed_is_noticed,
-    TellWaiters is_missed_when_broken as waiters_that_are_not_told_are_noticed,
-    PassIsPrivate is_missed_when_broken as a_shared_pass_is_noticed,
+    Plain(Rule::LeaseBeforeLoad) is_missed_when_broken as a_load_without_a_lease_is_noticed,
+    Plain(Rule::WriteUnderLease) is_missed_when_broken as a_write_without_a_lease_is_noticed,
+    Plain(Rule::NoteBeforeLoad) is_missed_when_broken as a_counter_noted_too_late_is_noticed,
+    Plain(Rule::CheckTags) is_missed_when_broken as tags_that_are_not_checked_are_noticed,
+    Plain(Rule::CheckEra) is_missed_when_broken as numbers_of_another_era_are_noticed,
+    Plain(Rule::CountFromFloor) is_missed_when_broken as a_forgotten_number_is_noticed,
+    Plain(Rule::LookAtEnd) is_missed_when_broken as tags_that_are_not_looked_at_in_the_end_are_noticed,
+    Plain(Rule::KnowHowFar) is_missed_when_broken as a_joiner_after_the_last_look_is_noticed,
+    Plain(Rule::PassOn) is_missed_when_broken as tags_lost_with_what_is_not_kept_are_noticed,
+    Plain(Rule::SetFromScope) is_missed_when_broken as a_set_by_hand_of_what_a_load_read_is_noticed,
+    Plain(Rule::JoinInOneEra) is_missed_when_broken as a_joiner_of_another_era_is_noticed,
+    Plain(Rule::JoinUnderLease) is_missed_when_broken as joining_without_a_lease_is_noticed,
+    Plain(Rule::StartOver) is_missed_when_broken as a_joiner_that_does_not_start_over_is_noticed,
+    Plain(Rule::ReadAgain) is_missed_when_broken as a_stale_value_not_read_again_is_noticed,
+    Plain(Rule::Inherit) is_missed_when_broken as tags_that_are_not_inherited_are_noticed,
+    Plain(Rule::EndLease) is_missed_when_broken as a_lease_left_behind_is_noticed,
+    Plain(Rule::RenewLease) is_missed_when_broken as a_lease_not_renewed_is_noticed,
+    Plain(Rule::TellWaiters) is_missed_when_broken as waiters_that_are_not_told_are_noticed,
+    Plain(Rule::PassIsPrivate) is_missed_when_broken as a_shared_pass_is_noticed,
+    Near(NearRule::MarkBeforeTheQuestion) is_missed_when_broken as a_refill_without_a_mark_is_noticed,
+    Near(NearRule::DropAfterTheWrite) is_missed_when_broken as a_near_slot_not_dropped_is_noticed,
+    Near(NearRule::AskForNumbers) is_missed_when_broken as numbers_older_than_the_entry_are_noticed,
 }

@@ -28,6 +28,23 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
 }
 
+/// The near tier of each process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Near {
+    pub(crate) near_for: Duration,
+    pub(crate) numbers_only: bool,
+}
+
+impl Near {
+    pub(crate) fn draw(seed: u64) -> Self {
+        let mut chance = Rng::with_seed(!seed);
+        Self {
+            near_for: ms(pick(&mut chance, &[50, 300, 1000, 5000])),
+            numbers_only: chance.bool(),
+        }
+    }
+}
+
 /// What the value of a key is made of.
 #[derive(Debug)]
 pub(crate) struct KeyPlan {

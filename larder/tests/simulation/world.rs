@@ -3,19 +3,72 @@
 use std::collections::{BTreeMap, HashMap};
 use std::future::IntoFuture as _;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use larder::simulation::{Faults, Remote, Server};
+use larder::store::{Memory, Store};
+use larder::wrap::{Forgiving, NearRule, Tiered};
 use larder::{Cache, Loading, Policy, Rule};
 use tokio::time::{sleep, timeout};
 
 use crate::judge::{Ended, Fetched, Judge, On, Value};
-use crate::plan::{Act, End, FetchPlan, Plan, Step};
+use crate::plan::{Act, End, FetchPlan, Near, Plan, Step};
+
+/// What a course is run over, and which rule is broken in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Setup {
+    /// Each process asks the server.
+    Plain(Option<Rule>),
+    /// Each process has a near store before the server.
+    Near(Option<NearRule>),
+    /// Each process goes on without the server, with a near store before that or without.
+    Forgiving,
+}
+
+impl Setup {
+    /// The rule that is broken.
+    pub(crate) fn rule(self) -> Option<String> {
+        match self {
+            Self::Plain(rule) => rule.map(|rule| format!("{rule:?}")),
+            Self::Near(rule) => rule.map(|rule| format!("{rule:?}")),
+            Self::Forgiving => None,
+        }
+    }
+
+    fn near(self, seed: u64) -> Option<Near> {
+        let has_near = match self {
+            Self::Plain(_) => false,
+            Self::Near(_) => true,
+            Self::Forgiving => seed.is_multiple_of(2),
+        };
+        has_near.then(|| Near::draw(seed))
+    }
+
+    fn store(self, remote: &Remote, near: Option<Near>) -> Arc<dyn Store> {
+        let far: Arc<dyn Store> = match self {
+            Self::Forgiving => Arc::new(Forgiving::new(remote.clone())),
+            _ => Arc::new(remote.clone()),
+        };
+        let Some(near) = near else { return far };
+        let memory = Memory::builder().clock(remote.clock().clone()).build();
+        let mut tiers = Tiered::new(memory, far).near_for(near.near_for);
+        if near.numbers_only {
+            tiers = tiers.numbers_only();
+        }
+        if let Self::Near(Some(rule)) = self {
+            tiers = tiers.break_rule(rule);
+        }
+        Arc::new(tiers)
+    }
+}
 
 /// A process: its way to the server, and a cache for each prefix.
 #[derive(Debug)]
 struct Process {
+    /// Tells it from the one that it is started anew for.
+    number: u64,
     remote: Remote,
     caches: [Cache; 2],
 }
@@ -25,49 +78,53 @@ struct World {
     plan: Plan,
     server: Server,
     judge: Judge,
-    broken: Option<Rule>,
+    setup: Setup,
+    near: Option<Near>,
+    started: AtomicU64,
     processes: Mutex<Vec<Arc<Process>>>,
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Runs the course of `seed`; returns the promise that it broke, if it broke one.
-pub(crate) fn run(seed: u64, broken: Option<Rule>, trace: bool) -> Option<String> {
-    let world = play(seed, broken, trace);
+pub(crate) fn run(seed: u64, setup: Setup, trace: bool) -> Option<String> {
+    let world = play(seed, setup, trace);
     world.judge.verdict(&world.plan)
 }
 
 /// Runs the course of `seed`; returns all that happened.
-pub(crate) fn record(seed: u64) -> String {
-    play(seed, None, false).judge.record()
+pub(crate) fn record(seed: u64, setup: Setup) -> String {
+    play(seed, setup, false).judge.record()
 }
 
-fn play(seed: u64, broken: Option<Rule>, trace: bool) -> Arc<World> {
+fn play(seed: u64, setup: Setup, trace: bool) -> Arc<World> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime without I/O needs nothing");
-    runtime.block_on(course(seed, broken, trace))
+    runtime.block_on(course(seed, setup, trace))
 }
 
-async fn course(seed: u64, broken: Option<Rule>, trace: bool) -> Arc<World> {
+async fn course(seed: u64, setup: Setup, trace: bool) -> Arc<World> {
     let plan = Plan::draw(seed);
     let log: fn(&str) = |what| eprintln!("            {what}");
     let server = Server::with_log(seed, trace.then_some(log));
     server.set_faults(plan.faults);
-    let judge = Judge::new(&plan, trace);
-    judge.say(|| format!("{plan:#?}"));
-    let processes = (0..plan.processes)
-        .map(|_| Process::start(&server, broken))
-        .collect();
+    let near = setup.near(seed);
+    let judge = Judge::new(&plan, near, trace);
+    judge.say(|| format!("{plan:#?} {near:?}"));
     let world = Arc::new(World {
         plan,
         server,
         judge,
-        broken,
-        processes: Mutex::new(processes),
+        setup,
+        near,
+        started: AtomicU64::new(0),
+        processes: Mutex::new(Vec::new()),
     });
+    let processes = (0..world.plan.processes).map(|_| world.start()).collect();
+    *world.processes() = processes;
     let mut tasks = Vec::new();
     for step in &world.plan.steps {
         sleep(step.at.saturating_sub(world.judge.now())).await;
@@ -83,23 +140,28 @@ async fn course(seed: u64, broken: Option<Rule>, trace: bool) -> Arc<World> {
     world
 }
 
-impl Process {
-    fn start(server: &Server, broken: Option<Rule>) -> Arc<Self> {
-        let remote = server.connect();
+impl World {
+    /// A process that has just begun.
+    fn start(&self) -> Arc<Process> {
+        let remote = self.server.connect();
+        let store = self.setup.store(&remote, self.near);
         let cache = |prefix: &str| {
-            let builder = Cache::builder(remote.clone()).prefix(prefix);
-            match broken {
-                Some(rule) => builder.break_rule(rule).build(),
-                None => builder.build(),
+            let builder = Cache::builder(Arc::clone(&store)).prefix(prefix);
+            match self.setup {
+                Setup::Plain(Some(rule)) => builder.break_rule(rule).build(),
+                _ => builder.build(),
             }
             .expect("the prefix is good")
         };
         let caches = [cache("a"), cache("b")];
-        Arc::new(Self { remote, caches })
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Process {
+            number,
+            remote,
+            caches,
+        })
     }
-}
 
-impl World {
     fn process(&self, number: usize) -> Arc<Process> {
         self.processes()[number].clone()
     }
@@ -153,7 +215,7 @@ impl World {
                     Act::Restore => self.server.restore().await,
                     _ => {
                         process.remote.crash();
-                        let next = Process::start(&self.server, self.broken);
+                        let next = self.start();
                         self.processes()[step.process] = next;
                     }
                 }
@@ -174,7 +236,7 @@ impl World {
     }
 
     async fn get(self: Arc<Self>, process: Arc<Process>, key: usize) {
-        let call = self.judge.begin_call(key, "get");
+        let call = self.judge.begin_call(key, "get", process.number);
         let cache = self.cache(&process, key);
         let got = cache.get::<Value>(name(key)).await;
         let got: Option<Fetched> = got.ok().flatten().map(Ok);
@@ -240,7 +302,8 @@ impl World {
         if done.is_ok() {
             // What was loaded before is gone; what was set stays until the next act.
             self.judge.end_set(set);
-            self.judge.acknowledge(promise, On::Key(key), &keys.rows);
+            self.judge
+                .acknowledge(promise, process.number, On::Key(key), &keys.rows);
         }
     }
 
@@ -276,7 +339,8 @@ impl World {
         self.judge.write(rows);
         let promise = self.judge.begin();
         if self.cache(&process, key).delete(name(key)).await.is_ok() {
-            self.judge.acknowledge(promise, On::Key(key), rows);
+            self.judge
+                .acknowledge(promise, process.number, On::Key(key), rows);
         }
     }
 
@@ -285,7 +349,8 @@ impl World {
         let promise = self.judge.begin();
         let tag = format!("row:{row}");
         if process.caches[0].invalidate([tag]).await.is_ok() {
-            self.judge.acknowledge(promise, On::Tag, &[row]);
+            self.judge
+                .acknowledge(promise, process.number, On::Tag, &[row]);
         }
     }
 
@@ -294,11 +359,13 @@ impl World {
         self.judge.write(&rows);
         let promise = self.judge.begin();
         if process.caches[prefix].clear().await.is_ok() {
-            self.judge.acknowledge(promise.clone(), On::Tag, &rows);
-            for (number, key) in self.plan.keys.iter().enumerate() {
+            let number = process.number;
+            self.judge
+                .acknowledge(promise.clone(), number, On::Tag, &rows);
+            for (at, key) in self.plan.keys.iter().enumerate() {
                 if key.prefix == prefix {
-                    let promise = promise.clone();
-                    self.judge.acknowledge(promise, On::Key(number), &key.rows);
+                    let (promise, on) = (promise.clone(), On::Key(at));
+                    self.judge.acknowledge(promise, number, on, &key.rows);
                 }
             }
         }
@@ -311,7 +378,8 @@ impl World {
         plan: Arc<FetchPlan>,
     ) {
         let Some(first) = keys.first() else { return };
-        let begin = |key: &usize| (*key, self.judge.begin_call(*key, "fetch_many"));
+        let number = process.number;
+        let begin = |key: &usize| (*key, self.judge.begin_call(*key, "fetch_many", number));
         let calls: BTreeMap<usize, usize> = keys.iter().map(begin).collect();
         let cache = self.cache(&process, *first);
         let policy = policy(&plan);
@@ -379,7 +447,7 @@ impl World {
 fn fetch(world: Arc<World>, process: Arc<Process>, plan: Arc<FetchPlan>) -> Boxed<Option<Fetched>> {
     Box::pin(async move {
         let key = plan.key;
-        let call = world.judge.begin_call(key, "fetch");
+        let call = world.judge.begin_call(key, "fetch", process.number);
         let cache = world.cache(&process, key);
         let bound = world.bound(&plan);
         let caller = Caller(world.clone(), call);
