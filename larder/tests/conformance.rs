@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use larder::Clock;
 use larder::conformance::{CLAUSES, Clause};
-use larder::store::{Memory, Null, Redis, Store};
+use larder::store::{Memory, Null, Redis, Sqlite, Store};
 use libtest_mimic::{Arguments, Trial};
-use support::RedisServer;
+use support::{RedisServer, SqliteFile};
 
 /// A store under test.
 struct Case {
@@ -53,6 +53,10 @@ const CASES: &[Case] = &[
     Case {
         name: "redis",
         make: || Box::pin(async { Arc::new(redis().await) as _ }),
+    },
+    Case {
+        name: "sqlite",
+        make: || Box::pin(async { Arc::new(sqlite().await) as _ }),
     },
 ];
 
@@ -112,6 +116,15 @@ async fn redis() -> Redis {
     Redis::connect(REDIS.get().unwrap().as_str()).await.unwrap()
 }
 
+/// The file of this run.
+static SQLITE: OnceLock<String> = OnceLock::new();
+
+async fn sqlite() -> Sqlite {
+    Sqlite::connect(SQLITE.get().unwrap().as_str())
+        .await
+        .unwrap()
+}
+
 /// Runs one clause on a fresh store; a hang is a failure.
 fn run(clause: Clause, case: &Case) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -143,6 +156,8 @@ fn main() {
         .or_else(|| server.as_ref().map(RedisServer::url))
         .unwrap();
     REDIS.set(url).unwrap();
+    let file = SqliteFile::new();
+    SQLITE.set(file.url()).unwrap();
 
     let trials = CASES.iter().flat_map(|case| {
         CLAUSES.iter().map(move |&(name, clause)| {
@@ -182,6 +197,6 @@ fn main() {
     });
     let trials = trials.chain(null).chain([listed, example]).collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
-    drop(server);
+    drop((server, file));
     conclusion.exit();
 }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `memory.rs` | in this process, bounded by bytes and entries |
 //! | `redis/` | a Redis or Valkey server |
+//! | `sql/` | tables of SQLite |
 //! | `null.rs` | nowhere: for development and for turning a cache off |
 
 #[cfg(feature = "memory")]
@@ -12,6 +13,8 @@ mod null;
 mod numbers;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod sql;
 
 use std::fmt::{Debug, Display};
 use std::sync::Arc;
@@ -28,6 +31,8 @@ pub use numbers::Numbers;
 pub(crate) use numbers::Spaces;
 #[cfg(feature = "redis")]
 pub use redis::{Redis, RedisBuilder};
+#[cfg(feature = "sqlite")]
+pub use sql::{Sqlite, SqliteBuilder};
 
 /// When [`Store::put`] may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -158,6 +158,43 @@ impl Drop for RedisServer {
     }
 }
 
+/// A file of `SQLite` with the tables of a store; it goes with this value.
+pub(crate) struct SqliteFile(PathBuf);
+
+impl SqliteFile {
+    pub(crate) fn new() -> Self {
+        let file = Self(new_folder());
+        let store = larder::store::Sqlite::lazy(file.url()).expect("a good URL");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let made = std::thread::spawn(move || {
+            let runtime = runtime.expect("a plain runtime");
+            runtime.block_on(async { store.create_table().await })
+        });
+        assert!(
+            made.join()
+                .expect("it does not panic")
+                .expect("it can be made")
+        );
+        file
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.join("cache.db")
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("sqlite://{}", self.path().display())
+    }
+}
+
+impl Drop for SqliteFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// A folder that nobody else uses.
 pub(crate) fn new_folder() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
