@@ -14,6 +14,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `sqlite/` | a file, read in place |
+//! | `postgres/` | a server, over one pipelined connection |
 //! | `table.rs` | the tables: names, and the statements that make them |
 //! | `statements.rs` | what is asked of them |
 //! | `row.rs` | entries as columns |
@@ -26,6 +27,8 @@
 mod cull;
 mod found;
 mod gate;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod row;
 mod settings;
 #[cfg(feature = "sqlite")]
@@ -34,6 +37,8 @@ mod statements;
 mod table;
 mod url;
 
+#[cfg(feature = "postgres")]
+pub use postgres::{Postgres, PostgresBuilder};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Sqlite, SqliteBuilder};
 

@@ -57,6 +57,13 @@ impl Row {
         Self::of(&Entry::bare(nothing), key)
     }
 
+    /// About what it takes to send it.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(super) fn bytes(&self) -> usize {
+        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        length(&self.meta) + length(&self.body) + 128
+    }
+
     /// The entry of `key` in this row; a row that cannot be read gives one without value.
     pub(super) fn into_entry(self, key: &Key) -> Entry {
         let state = u8::try_from(self.state).ok().and_then(State::from_number);
@@ -78,6 +85,53 @@ impl Row {
         }
         entry
     }
+}
+
+/// Rows for a batch: the last of each name, in the order of the names; and which positions were
+/// refused, since their values are too large.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(super) fn rows_of(
+    entries: &[(Key, Entry)],
+    clock: &crate::Clock,
+    fits: impl Fn(&Entry) -> bool,
+) -> (Vec<(String, Row)>, Vec<usize>) {
+    let mut rows = std::collections::BTreeMap::new();
+    let mut refused = Vec::new();
+    for (at, (key, entry)) in entries.iter().enumerate() {
+        let row = if fits(entry) {
+            Row::of(entry, key)
+        } else {
+            refused.push(at);
+            Row::nothing(Stamp::draw(clock), key)
+        };
+        rows.insert(key.name().to_owned(), row);
+    }
+    (rows.into_iter().collect(), refused)
+}
+
+/// Parts of a batch that are small enough to be sent in one go.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(super) fn parts(
+    rows: Vec<(String, Row)>,
+    most_rows: usize,
+    most_bytes: usize,
+) -> Vec<Vec<(String, Row)>> {
+    let mut parts: Vec<Vec<(String, Row)>> = Vec::new();
+    let mut bytes = 0;
+    for (name, row) in rows {
+        let size = row.bytes() + name.len();
+        match parts.last_mut() {
+            Some(part) if part.len() < most_rows && bytes + size <= most_bytes => {
+                bytes += size;
+                part.push((name, row));
+            }
+            _ => {
+                bytes = size;
+                parts.push(vec![(name, row)]);
+            }
+        }
+    }
+    parts
 }
 
 /// Whether the value is no longer than what is read back.

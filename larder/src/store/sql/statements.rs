@@ -45,6 +45,8 @@ pub(super) fn live(slot: &str, now: &str) -> String {
 pub(super) enum Ask {
     /// 1: name, 2: now. Gives the columns to read.
     Get,
+    /// The same of a server, for one name.
+    GetOne,
     /// 1: name, 2: now. Gives name, deadline and meta of what is live.
     Heads,
     /// 1…12: the columns.
@@ -55,6 +57,8 @@ pub(super) enum Ask {
     PutIfPresent,
     /// 1…12: the columns, 13: the stamp.
     PutIfStamp,
+    /// 1…12: the columns, a list each.
+    PutMany,
     /// 1: name, 2: stamp, 3: state, 4: until, 5: the stamp seen.
     Mark,
     /// 1: name, 2: the new deadline, 3: stamp, 4: now.
@@ -71,6 +75,8 @@ pub(super) enum Ask {
     Draw,
     /// 1: space, 2: an era. Gives the next number.
     Next,
+    /// 1: space, 2: an era, 3: tags. Raises them to the next number, and gives it.
+    Raise,
     /// 1: space, 2: an era. Takes a number, and makes it the floor.
     RaiseFloor,
     /// 1: space, 2: tag, 3: number.
@@ -102,6 +108,9 @@ pub(super) enum Way {
 }
 
 impl Ask {
+    /// How many there are.
+    pub(super) const COUNT: usize = Self::RemoveRange as usize + 1;
+
     /// The text of the statement.
     #[expect(
         clippy::too_many_lines,
@@ -111,7 +120,10 @@ impl Ask {
         let (entries, numbers) = (table.entries(), table.numbers());
         let in_place = way == Way::InPlace;
         let pick = |in_place_text, served| if in_place { in_place_text } else { served };
-        let is_name = pick("name = $1", "name = ANY($1)");
+        let is_name = match self {
+            Self::GetOne => "name = $1",
+            _ => pick("name = $1", "name = ANY($1)"),
+        };
         let is_tag = pick("tag = $2", "tag = ANY($2)");
         let greatest = pick("max", "GREATEST");
         let skipping = pick("", " FOR UPDATE SKIP LOCKED");
@@ -120,7 +132,7 @@ impl Ask {
              VALUES ($1, '', 1, 0, $2) ON CONFLICT (space, tag)"
         );
         let text = match self {
-            Self::Get => {
+            Self::Get | Self::GetOne => {
                 format!("SELECT {READ} FROM {entries} WHERE {is_name} AND gone_after > $2")
             }
             Self::Heads => format!(
@@ -132,6 +144,7 @@ impl Ask {
             Self::PutIfGone => format!("{} WHERE slot.gone_after <= $13", put(&entries)),
             Self::PutIfPresent => format!("{} AND {}", update(&entries), live("", "$13")),
             Self::PutIfStamp => format!("{} AND stamp = $13", update(&entries)),
+            Self::PutMany => put_many(&entries),
             Self::Mark => format!(
                 "UPDATE {entries} SET stamp = $2, state = $3, state_until = $4, \
                  gone_after = {greatest}(stale_until, $4) WHERE name = $1 AND stamp = $5"
@@ -154,6 +167,15 @@ impl Ask {
             ),
             Self::Draw => format!("{own} DO NOTHING"),
             Self::Next => format!("{own} DO UPDATE SET number = own.number + 1 RETURNING number"),
+            // The row of the space is locked by `next`, so numbers and tags are written in turn.
+            Self::Raise => format!(
+                "WITH next AS ({own} DO UPDATE SET number = own.number + 1 RETURNING number), \
+                 raised AS (INSERT INTO {numbers} AS own (space, tag, number) \
+                 SELECT $1, tag, next.number FROM next, unnest($3::text[]) AS tag \
+                 ON CONFLICT (space, tag) \
+                 DO UPDATE SET number = GREATEST(own.number, excluded.number)) \
+                 SELECT number FROM next"
+            ),
             Self::RaiseFloor => {
                 format!("{own} DO UPDATE SET number = own.number + 1, floor = own.number + 1")
             }
@@ -200,15 +222,35 @@ impl Ask {
 
 fn put(entries: &str) -> String {
     let bound: Vec<_> = (1..=COLUMNS.len()).map(|at| format!("${at}")).collect();
-    let excluded = COLUMNS[1..]
-        .iter()
-        .map(|name| format!("{name} = excluded.{name}"));
     format!(
-        "INSERT INTO {entries} AS slot ({}) VALUES ({}) ON CONFLICT (name) DO UPDATE SET {}",
+        "INSERT INTO {entries} AS slot ({}) VALUES ({}) {}",
         COLUMNS.join(", "),
         bound.join(", "),
-        excluded.collect::<Vec<_>>().join(", ")
+        replace()
     )
+}
+
+fn replace() -> String {
+    let excluded = COLUMNS[1..].iter().map(|name| format!("{name} = excluded.{name}"));
+    let excluded = excluded.collect::<Vec<_>>().join(", ");
+    format!("ON CONFLICT (name) DO UPDATE SET {excluded}")
+}
+
+/// Many rows at once, in the order of their names, so that two such statements do not wait for each
+/// other in a ring.
+fn put_many(entries: &str) -> String {
+    let types = ["text", "bigint", "smallint", "bigint", "bigint", "smallint"];
+    let types = types.into_iter().chain(["bigint"; 4]).chain(["bytea"; 2]);
+    let lists: Vec<_> = (1..)
+        .zip(types)
+        .map(|(at, kind)| format!("${at}::{kind}[]"))
+        .collect();
+    let columns = COLUMNS.join(", ");
+    let rows = format!(
+        "SELECT * FROM unnest({}) AS given ({columns}) ORDER BY 1",
+        lists.join(", ")
+    );
+    format!("INSERT INTO {entries} AS slot ({columns}) {rows} {}", replace())
 }
 
 fn update(entries: &str) -> String {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -46,7 +46,7 @@ pub(super) struct Open {
 /// The text of each statement, made once.
 pub(super) struct Texts {
     table: Table,
-    of: [std::sync::OnceLock<String>; Ask::RemoveRange as usize + 1],
+    of: [OnceLock<String>; Ask::COUNT],
 }
 
 impl Texts {
@@ -156,7 +156,7 @@ impl File {
             writer: self.thread(Role::Write, writer)?,
             texts: Arc::new(Texts {
                 table: self.table.clone(),
-                of: Default::default(),
+                of: [const { OnceLock::new() }; Ask::COUNT],
             }),
         })
     }
