@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use larder::Clock;
 use larder::conformance::{CLAUSES, Clause};
-use larder::store::{Memory, Null, Redis, Sqlite, Store};
+use larder::store::{Memory, Mysql, Null, Postgres, Redis, Sqlite, Store};
 use libtest_mimic::{Arguments, Trial};
-use support::{RedisServer, SqliteFile};
+use support::{Kind, RedisServer, SqlServer, SqliteFile};
 
 /// A store under test.
 struct Case {
@@ -57,6 +57,14 @@ const CASES: &[Case] = &[
     Case {
         name: "sqlite",
         make: || Box::pin(async { Arc::new(sqlite().await) as _ }),
+    },
+    Case {
+        name: "postgres",
+        make: || Box::pin(async { Arc::new(postgres().await) as _ }),
+    },
+    Case {
+        name: "mariadb",
+        make: || Box::pin(async { Arc::new(mariadb().await) as _ }),
     },
 ];
 
@@ -125,6 +133,22 @@ async fn sqlite() -> Sqlite {
         .unwrap()
 }
 
+/// The server of this run.
+static POSTGRES: OnceLock<String> = OnceLock::new();
+
+async fn postgres() -> Postgres {
+    let url = POSTGRES.get().unwrap().as_str();
+    Postgres::connect(url).await.unwrap()
+}
+
+/// The server of this run.
+static MARIADB: OnceLock<String> = OnceLock::new();
+
+async fn mariadb() -> Mysql {
+    let url = MARIADB.get().unwrap().as_str();
+    Mysql::connect(url).await.unwrap()
+}
+
 /// Runs one clause on a fresh store; a hang is a failure.
 fn run(clause: Clause, case: &Case) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -158,6 +182,10 @@ fn main() {
     REDIS.set(url).unwrap();
     let file = SqliteFile::new();
     SQLITE.set(file.url()).unwrap();
+    let postgres = SqlServer::start(Kind::Postgres);
+    POSTGRES.set(postgres.url()).unwrap();
+    let mariadb = SqlServer::start(Kind::Mariadb);
+    MARIADB.set(mariadb.url()).unwrap();
 
     let trials = CASES.iter().flat_map(|case| {
         CLAUSES.iter().map(move |&(name, clause)| {
@@ -197,6 +225,6 @@ fn main() {
     });
     let trials = trials.chain(null).chain([listed, example]).collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
-    drop((server, file));
+    drop((server, file, postgres, mariadb));
     conclusion.exit();
 }

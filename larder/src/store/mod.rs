@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `memory.rs` | in this process, bounded by bytes and entries |
 //! | `redis/` | a Redis or Valkey server |
-//! | `sql/` | tables of SQLite and PostgreSQL |
+//! | `sql/` | tables of SQLite, PostgreSQL, MySQL and MariaDB |
 //! | `null.rs` | nowhere: for development and for turning a cache off |
 
 #[cfg(feature = "memory")]
@@ -31,6 +31,8 @@ pub use numbers::Numbers;
 pub(crate) use numbers::Spaces;
 #[cfg(feature = "redis")]
 pub use redis::{Redis, RedisBuilder};
+#[cfg(feature = "mysql")]
+pub use sql::{Mysql, MysqlBuilder};
 #[cfg(feature = "postgres")]
 pub use sql::{Postgres, PostgresBuilder};
 #[cfg(feature = "sqlite")]

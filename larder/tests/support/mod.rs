@@ -1,6 +1,7 @@
 //! Real servers for tests, each on a port of its own.
 
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(unused_imports, reason = "each test file uses a part")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+mod sql;
+pub(crate) use sql::{Kind, SqlServer, SqliteFile};
 
 /// A `redis-server` of this test alone; it ends with this value.
 pub(crate) struct RedisServer {
@@ -155,43 +159,6 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
         let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// A file of `SQLite` with the tables of a store; it goes with this value.
-pub(crate) struct SqliteFile(PathBuf);
-
-impl SqliteFile {
-    pub(crate) fn new() -> Self {
-        let file = Self(new_folder());
-        let store = larder::store::Sqlite::lazy(file.url()).expect("a good URL");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        let made = std::thread::spawn(move || {
-            let runtime = runtime.expect("a plain runtime");
-            runtime.block_on(async { store.create_table().await })
-        });
-        assert!(
-            made.join()
-                .expect("it does not panic")
-                .expect("it can be made")
-        );
-        file
-    }
-
-    pub(crate) fn path(&self) -> PathBuf {
-        self.0.join("cache.db")
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("sqlite://{}", self.path().display())
-    }
-}
-
-impl Drop for SqliteFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

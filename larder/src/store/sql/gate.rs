@@ -84,14 +84,6 @@ impl<C: Connect> Gate<C> {
         })
     }
 
-    /// The live connection, if there is one.
-    pub(super) fn open(&self) -> Option<Arc<C::Link>> {
-        match &self.state().phase {
-            Phase::Live(link) if !C::is_over(link) => Some(Arc::clone(link)),
-            _ => None,
-        }
-    }
-
     /// The live connection; waits for one only if none has failed just now.
     pub(super) async fn link(self: &Arc<Self>) -> Result<Arc<C::Link>> {
         let mut attempt = match self.step() {

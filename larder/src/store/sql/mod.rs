@@ -15,6 +15,7 @@
 //! | --- | --- |
 //! | `sqlite/` | a file, read in place |
 //! | `postgres/` | a server, over one pipelined connection |
+//! | `mysql/` | a server of MySQL or MariaDB, over a few connections |
 //! | `table.rs` | the tables: names, and the statements that make them |
 //! | `statements.rs` | what is asked of them |
 //! | `row.rs` | entries as columns |
@@ -24,9 +25,16 @@
 //! | `settings.rs` | what all builders have |
 //! | `url.rs` | URLs |
 
+#![cfg_attr(
+    not(all(feature = "sqlite", feature = "postgres", feature = "mysql")),
+    allow(dead_code, reason = "what the databases share is not all used by each")
+)]
+
 mod cull;
 mod found;
 mod gate;
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod row;
@@ -37,6 +45,8 @@ mod statements;
 mod table;
 mod url;
 
+#[cfg(feature = "mysql")]
+pub use mysql::{Mysql, MysqlBuilder};
 #[cfg(feature = "postgres")]
 pub use postgres::{Postgres, PostgresBuilder};
 #[cfg(feature = "sqlite")]

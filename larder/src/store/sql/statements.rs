@@ -198,7 +198,7 @@ impl Ask {
             }
             Self::LiftFloors => format!(
                 "UPDATE {numbers} SET floor = number - $1 \
-                 WHERE tag = '' AND number - floor > 2 * $1"
+                 WHERE tag = '' AND number - floor - $1 > $1"
             ),
             Self::DropOldNumbers => format!(
                 "DELETE FROM {numbers} AS old WHERE tag <> '' AND number <= (SELECT own.floor \
@@ -231,7 +231,9 @@ fn put(entries: &str) -> String {
 }
 
 fn replace() -> String {
-    let excluded = COLUMNS[1..].iter().map(|name| format!("{name} = excluded.{name}"));
+    let excluded = COLUMNS[1..]
+        .iter()
+        .map(|name| format!("{name} = excluded.{name}"));
     let excluded = excluded.collect::<Vec<_>>().join(", ");
     format!("ON CONFLICT (name) DO UPDATE SET {excluded}")
 }
@@ -250,7 +252,10 @@ fn put_many(entries: &str) -> String {
         "SELECT * FROM unnest({}) AS given ({columns}) ORDER BY 1",
         lists.join(", ")
     );
-    format!("INSERT INTO {entries} AS slot ({columns}) {rows} {}", replace())
+    format!(
+        "INSERT INTO {entries} AS slot ({columns}) {rows} {}",
+        replace()
+    )
 }
 
 fn update(entries: &str) -> String {

@@ -9,10 +9,6 @@ const LONGEST: usize = 55;
 
 /// The dialects of SQL, where they differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(
-    not(all(feature = "sqlite", feature = "postgres", feature = "mysql")),
-    expect(dead_code, reason = "each is made by the store of its feature")
-)]
 pub(super) enum Dialect {
     Sqlite,
     Postgres { unlogged: bool },

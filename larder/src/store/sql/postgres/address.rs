@@ -53,7 +53,11 @@ impl Address {
         let tls = Tls::new(authorities)?;
         let port = url.port.unwrap_or(PORT);
         let mut config = Config::new();
-        config.host(&host).port(port).dbname(&database).ssl_mode(mode);
+        config
+            .host(&host)
+            .port(port)
+            .dbname(&database)
+            .ssl_mode(mode);
         config.user(url.user.as_deref().unwrap_or("postgres"));
         if let Some(password) = &url.password {
             config.password(password);
@@ -115,7 +119,10 @@ mod tests {
         for (url, expected) in [
             ("postgres://db/shop", "postgres://db:5432/shop"),
             ("postgresql://me:secret@db:6/shop", "postgres://db:6/shop"),
-            ("postgres://[::1]/shop?table=web.pages", "postgres://[::1]:5432/shop?table=web.pages"),
+            (
+                "postgres://[::1]/shop?table=web.pages",
+                "postgres://[::1]:5432/shop?table=web.pages",
+            ),
             (
                 "postgres://me:secret@/shop?host=/run/pg&sslmode=disable",
                 "postgres:///shop?host=/run/pg",

@@ -75,7 +75,10 @@ impl PostgresBuilder {
 impl fmt::Debug for PostgresBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresBuilder")
-            .field("address", &Address::parse(&self.url, self.unlogged, None).ok())
+            .field(
+                "address",
+                &Address::parse(&self.url, self.unlogged, None).ok(),
+            )
             .field("settings", &self.settings)
             .field("unlogged", &self.unlogged)
             .finish_non_exhaustive()

@@ -17,11 +17,9 @@ pub(super) fn is_broken(error: &tokio_postgres::Error) -> bool {
     match error.code() {
         None => true,
         // The server shuts down, is a replica, or has forgotten or outlived a prepared statement.
-        Some(code) => {
-            ["57P", "25006", "26000", "0A000", "42P01", "42703"]
-                .iter()
-                .any(|start| code.code().starts_with(start))
-        }
+        Some(code) => ["57P", "25006", "26000", "0A000", "42P01", "42703"]
+            .iter()
+            .any(|start| code.code().starts_with(start)),
     }
 }
 
@@ -56,13 +54,21 @@ impl Server {
             "42P01" | "42703" | "3F000" => self.no_table().with_source(causes(error)),
             "57014" => self.error(ErrorKind::Timeout, "did not answer in time", error),
             "42501" => self
-                .error(ErrorKind::Unavailable, "does not permit what Larder needs", error)
+                .error(
+                    ErrorKind::Unavailable,
+                    "does not permit what Larder needs",
+                    error,
+                )
                 .with_hint("grant the user select, insert, update and delete on both tables"),
             "25006" => self
                 .error(ErrorKind::Unavailable, "takes no writes", error)
                 .with_hint("give the address of the primary"),
             "53100" => self.error(ErrorKind::Unavailable, "has a full disk", error),
-            "54000" => self.error(ErrorKind::TooLarge, "takes no value as large as this", error),
+            "54000" => self.error(
+                ErrorKind::TooLarge,
+                "takes no value as large as this",
+                error,
+            ),
             code if code.starts_with("57P") => {
                 self.error(ErrorKind::Unavailable, "is shutting down", error)
             }

@@ -117,7 +117,9 @@ impl Postgres {
                 .client
                 .query_one(there, &[&server.address.table.entries()])
                 .await?;
-            link.client.batch_execute(&self.table_sql().join(";")).await?;
+            link.client
+                .batch_execute(&self.table_sql().join(";"))
+                .await?;
             Ok(!there.get::<_, bool>(0))
         };
         let made = self.0.clock().timeout(self.0.settings.timeout, make).await;
@@ -184,7 +186,8 @@ impl Inner {
             max_entries,
             ..
         } = self.settings;
-        self.culler.start(self, self.clock(), cull_every, max_entries);
+        self.culler
+            .start(self, self.clock(), cull_every, max_entries);
     }
 
     /// The rows that a statement gives, which writes.
@@ -223,7 +226,11 @@ impl Inner {
             &body,
             &last,
         ];
-        let bound = if last.is_some() { &bound[..] } else { &bound[..12] };
+        let bound = if last.is_some() {
+            &bound[..]
+        } else {
+            &bound[..12]
+        };
         Ok(self.write_rows(ask, bound).await? == 1)
     }
 
@@ -269,7 +276,8 @@ impl Inner {
 
     /// The numbers of a space that had no row of its own yet.
     async fn draw_numbers(self: &Arc<Self>, tags: Tags<'_>) -> Result<Numbers> {
-        self.write_rows(Ask::Draw, &[&tags.space, &self.era()]).await?;
+        self.write_rows(Ask::Draw, &[&tags.space, &self.era()])
+            .await?;
         let bound = tag_list(tags.names);
         let bound: Bound<'_> = &[&tags.space, &bound];
         let answers = self.call(Send::Read(Ask::Numbers, bound, None)).await?;
@@ -356,7 +364,10 @@ impl Store for Postgres {
         let bound: Bound<'_> = &[&names, &now];
         let answers = self.0.call(Send::Read(Ask::Heads, bound, none)).await?;
         let live = self.0.live(&answers.rows)?;
-        Ok(keys.iter().map(|key| live.get(key.name())?.head(key)).collect())
+        Ok(keys
+            .iter()
+            .map(|key| live.get(key.name())?.head(key))
+            .collect())
     }
 
     async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<bool> {
@@ -373,7 +384,10 @@ impl Store for Postgres {
 
     async fn mark(&self, key: &Key, seen: Option<Stamp>, mark: Mark) -> Result<bool> {
         let Some(seen) = seen else {
-            return self.0.put_entry(key, &Entry::bare(mark), Condition::Gone).await;
+            return self
+                .0
+                .put_entry(key, &Entry::bare(mark), Condition::Gone)
+                .await;
         };
         let (new, until, seen) = (stamp(mark.stamp), ms(mark.until), stamp(seen));
         let state = i16::from(mark.state.number());
@@ -425,7 +439,9 @@ impl Store for Postgres {
         let bound: Bound<'_> = &[&tags.space, &self.0.era(), &list];
         let rows = self.0.write(Ask::Raise, bound).await?;
         let number = rows.first().and_then(|row| row.try_get(0).ok());
-        number.map(found::natural).ok_or_else(|| self.0.server().odd())
+        number
+            .map(found::natural)
+            .ok_or_else(|| self.0.server().odd())
     }
 
     async fn delete(&self, keys: &[Key]) -> Result<Vec<Option<Head>>> {
@@ -438,17 +454,26 @@ impl Store for Postgres {
         rows.retain(|row| row.try_get(3).unwrap_or(false));
         let mut live = self.0.live(&rows)?;
         // A key that was named twice was there once.
-        Ok(keys.iter().map(|key| live.remove(key.name())?.head(key)).collect())
+        Ok(keys
+            .iter()
+            .map(|key| live.remove(key.name())?.head(key))
+            .collect())
     }
 
     async fn clear(&self, scope: &str, space: &str) -> Result<()> {
-        self.0.write_rows(Ask::RaiseFloor, &[&space, &self.0.era()]).await?;
+        self.0
+            .write_rows(Ask::RaiseFloor, &[&space, &self.0.era()])
+            .await?;
         self.0.write_rows(Ask::DropNumbers, &[&space]).await?;
         let end = after_all(scope);
         let mut next = Some(scope.to_owned());
         while let Some(from) = next {
             let bound: Bound<'_> = &[&from, &end];
-            let rows = self.0.call(Send::Read(Ask::NextBatch, bound, None)).await?.rows;
+            let rows = self
+                .0
+                .call(Send::Read(Ask::NextBatch, bound, None))
+                .await?
+                .rows;
             next = rows.first().and_then(|row| row.try_get(0).ok());
             let end = next.as_ref().or(end.as_ref());
             self.0.write_rows(Ask::RemoveRange, &[&from, &end]).await?;
@@ -478,11 +503,16 @@ impl Cull for Inner {
 
     async fn remove_soonest(&self, most: u64) -> Result<u64> {
         let bound: Bound<'_> = &[&i64::try_from(most).unwrap_or(row::NEVER)];
-        Ok(self.call(Send::Count(Ask::RemoveSoonest, bound)).await?.count)
+        Ok(self
+            .call(Send::Count(Ask::RemoveSoonest, bound))
+            .await?
+            .count)
     }
 
     async fn drop_old_numbers(&self) -> Result<()> {
-        let lifted = self.call(Send::Count(Ask::LiftFloors, &[&MOST_NUMBERS])).await?;
+        let lifted = self
+            .call(Send::Count(Ask::LiftFloors, &[&MOST_NUMBERS]))
+            .await?;
         if lifted.count > 0 {
             self.call(Send::Count(Ask::DropOldNumbers, &[])).await?;
         }
