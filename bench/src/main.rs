@@ -1,11 +1,13 @@
 //! Larder side by side with its peers: every figure is a ratio, the median of nine interleaved pairs
 //! of one run.
 //!
-//! `cargo run --release -p bench` prints all; a word (`store`, `cache`, `page`) picks one. The page
+//! `cargo run --release -p bench` prints all; a word (`store`, `cache`, `sqlite`,
+//! `postgres`, `page`) picks one; `postgres` starts a server of its own. The page
 //! bench needs `wrk`, and `taskset`, which gives client and server a core each.
 
 mod page;
 mod pairs;
+mod sql;
 mod values;
 
 use std::process::ExitCode;
@@ -22,11 +24,18 @@ fn main() -> ExitCode {
         values::cache_against_moka(1);
         values::cache_against_moka(2);
     }
-    if picked("page")
-        && let Err(error) = page::hit_against_bare_handler()
-    {
-        eprintln!("bench: {error}");
-        return ExitCode::from(2);
+    let others: [(_, fn() -> Result<(), Box<dyn std::error::Error>>); 3] = [
+        ("sqlite", sql::get_against_rusqlite),
+        ("postgres", sql::get_against_tokio_postgres),
+        ("page", || Ok(page::hit_against_bare_handler()?)),
+    ];
+    for (name, bench) in others {
+        if picked(name)
+            && let Err(error) = bench()
+        {
+            eprintln!("bench: {error}");
+            return ExitCode::from(2);
+        }
     }
     ExitCode::SUCCESS
 }

@@ -9,7 +9,7 @@ use larder::store::{Mysql, Postgres, Sqlite};
 
 use super::{free_port, new_folder};
 
-/// A file of `SQLite` with the tables of a store; it goes with this value.
+/// A file of SQLite with the tables of a store; it goes with this value.
 pub(crate) struct SqliteFile(PathBuf);
 
 impl SqliteFile {

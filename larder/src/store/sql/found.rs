@@ -18,7 +18,7 @@ pub(super) struct Numbered {
 }
 
 /// The numbers of `names`; `None` where the space has no row of its own yet.
-pub(super) fn numbers(rows: Vec<Numbered>, names: &[Tag]) -> Option<Numbers> {
+pub(super) fn numbers(rows: &[Numbered], names: &[Tag]) -> Option<Numbers> {
     let own = rows.iter().find(|row| row.tag.is_empty())?;
     let (seq, floor, era) = (own.number, own.floor?, own.era?);
     let of: HashMap<&str, i64> = (rows.iter())

@@ -96,14 +96,12 @@ impl<C: Connect> Gate<C> {
             .clock
             .timeout(self.patience, attempt.wait_for(Option::is_some))
             .await;
-        match outcome {
-            Some(Ok(outcome)) => outcome.clone().expect("waited for an outcome"),
-            _ => {
-                let text = format!("cannot connect to `{}`", self.connect);
-                Err(Error::new(ErrorKind::Unavailable, C::PLACE, text)
-                    .with_source("the attempt was given up"))
-            }
+        if let Some(Ok(outcome)) = outcome {
+            return outcome.clone().expect("waited for an outcome");
         }
+        let text = format!("cannot connect to `{}`", self.connect);
+        let error = Error::new(ErrorKind::Unavailable, C::PLACE, text);
+        Err(error.with_source("the attempt was given up"))
     }
 
     fn step(self: &Arc<Self>) -> Step<C::Link> {

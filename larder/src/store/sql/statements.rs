@@ -112,10 +112,6 @@ impl Ask {
     pub(super) const COUNT: usize = Self::RemoveRange as usize + 1;
 
     /// The text of the statement.
-    #[expect(
-        clippy::too_many_lines,
-        reason = "a list, one statement after the other"
-    )]
     pub(super) fn text(self, way: Way, table: &Table) -> String {
         let (entries, numbers) = (table.entries(), table.numbers());
         let in_place = way == Way::InPlace;

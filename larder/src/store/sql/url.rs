@@ -54,8 +54,8 @@ impl Url {
             Ok((decode(name)?, decode(value)?))
         };
         let some = |part: Option<&str>| {
-            let part = part.filter(|part| !part.is_empty());
-            part.map(decode).transpose()
+            let given = part.filter(|part| !part.is_empty());
+            given.map(decode).transpose()
         };
         Ok(Self {
             scheme: scheme.to_owned(),

@@ -122,10 +122,11 @@ impl Mysql {
             }
             Ok(there == Some(0))
         };
-        let made = self.0.clock().timeout(self.0.settings.timeout, make).await;
+        let limit = self.0.settings.timeout;
+        let outcome = self.0.clock().timeout(limit, make).await;
         self.0.gate.forgive();
-        let made = made.ok_or_else(|| server.late())?;
-        made.map_err(|error: mysql_async::Error| server.tell(&error))
+        let outcome = outcome.ok_or_else(|| server.late())?;
+        outcome.map_err(|error: mysql_async::Error| server.tell(&error))
     }
 
     /// The statements that make the tables, without running them.
@@ -337,7 +338,7 @@ impl Store for Mysql {
                     numbers: None,
                 });
             };
-            if let Some(numbers) = found::numbers(numbered, tags.names) {
+            if let Some(numbers) = found::numbers(&numbered, tags.names) {
                 let numbers = Some(numbers);
                 return Ok(Found { entries, numbers });
             }

@@ -40,8 +40,9 @@ impl Inner {
         let mut breaks = 0;
         loop {
             let link = self.gate.link().await?;
-            let sent = self.send(&link, send);
-            let Some(outcome) = self.clock().timeout(self.settings.timeout, sent).await else {
+            let limit = self.settings.timeout;
+            let work = self.send(&link, send);
+            let Some(outcome) = self.clock().timeout(limit, work).await else {
                 self.gate.discard(&link);
                 self.server().suspect(&link);
                 return Err(self.server().late());

@@ -122,10 +122,11 @@ impl Postgres {
                 .await?;
             Ok(!there.get::<_, bool>(0))
         };
-        let made = self.0.clock().timeout(self.0.settings.timeout, make).await;
+        let limit = self.0.settings.timeout;
+        let outcome = self.0.clock().timeout(limit, make).await;
         self.0.gate.forgive();
-        let made = made.ok_or_else(|| server.late())?;
-        made.map_err(|error: tokio_postgres::Error| server.tell(&error))
+        let outcome = outcome.ok_or_else(|| server.late())?;
+        outcome.map_err(|error: tokio_postgres::Error| server.tell(&error))
     }
 
     /// The statements that make the tables, without running them.
@@ -536,7 +537,7 @@ fn numbers(rows: &[Answer], names: &[Tag]) -> Result<Option<Numbers>, tokio_post
         })
     };
     let rows: Result<Vec<_>, _> = rows.iter().map(read).collect();
-    Ok(found::numbers(rows?, names))
+    Ok(found::numbers(&rows?, names))
 }
 
 /// Reads the columns of `READ`.

@@ -80,7 +80,7 @@ impl Acts<'_> {
             };
             rows.extend(statement.query_row((space, tag), read).optional()?);
         }
-        Ok(found::numbers(rows, names))
+        Ok(found::numbers(&rows, names))
     }
 
     pub(super) fn draw_numbers(

@@ -122,13 +122,11 @@ impl File {
         if let Err(error) = started {
             return Err(self.no_thread(error));
         }
-        match self.clock.timeout(self.connect_timeout, answer).await {
-            Some(Ok(outcome)) => outcome,
-            _ => {
-                let does = format!("did not open within {:?}", self.connect_timeout);
-                Err(self.complaint(ErrorKind::Timeout, &does))
-            }
+        if let Some(Ok(outcome)) = self.clock.timeout(self.connect_timeout, answer).await {
+            return outcome;
         }
+        let does = format!("did not open within {:?}", self.connect_timeout);
+        Err(self.complaint(ErrorKind::Timeout, &does))
     }
 
     fn open(&self) -> Result<Open> {

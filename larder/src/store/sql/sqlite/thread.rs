@@ -87,15 +87,18 @@ impl Thread {
         let (jobs, asked) = channel();
         let is_over = Arc::default();
         let says_over = SaysOver(Arc::clone(&is_over));
-        let (name, work): (_, fn(Connection, &Receiver<Box<dyn Job>>, &Tell)) = match role {
-            Role::Read => ("larder-read", read),
-            Role::Write => ("larder-write", write),
+        let name = match role {
+            Role::Read => "larder-read",
+            Role::Write => "larder-write",
         };
         std::thread::Builder::new()
             .name(name.into())
             .spawn(move || {
                 let _held = says_over;
-                work(connection, &asked, &tell);
+                match role {
+                    Role::Read => read(&connection, &asked, &tell),
+                    Role::Write => write(connection, &asked, &tell),
+                }
             })?;
         Ok(Self { jobs, is_over })
     }
@@ -126,9 +129,9 @@ impl Thread {
     }
 }
 
-fn read(connection: Connection, jobs: &Receiver<Box<dyn Job>>, tell: &Tell) {
+fn read(connection: &Connection, jobs: &Receiver<Box<dyn Job>>, tell: &Tell) {
     while let Ok(mut job) = jobs.recv() {
-        job.run(&connection, tell);
+        job.run(connection, tell);
         job.answer(None);
     }
 }
