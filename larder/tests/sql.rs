@@ -795,6 +795,82 @@ async fn unlogged_tables_are_emptied_by_a_crash_numbers_and_all() {
 }
 
 #[tokio::test]
+async fn with_tls_the_certificate_is_checked() {
+    let folder = support::new_folder();
+    support::make_certificates(&folder);
+    let authority = std::fs::read(folder.join("ca.crt")).unwrap();
+    let file = |name: &str| folder.join(name).display().to_string();
+    let key = format!("ssl_key_file={}", file("server.key"));
+    let certificate = format!("ssl_cert_file={}", file("server.crt"));
+    let settings = ["ssl=on", &key, &certificate];
+    let server = SqlServer::start_in(Kind::Postgres, folder.clone(), &settings);
+    let url = |host: &str| {
+        let port = server.port();
+        format!("postgres://postgres@{host}:{port}/postgres?sslmode=require")
+    };
+
+    let store = Postgres::builder(url("localhost")).ca_certificate_pem(authority.clone());
+    let store = store.lazy().unwrap();
+    assert!(store.create_table().await.unwrap());
+    put(&store, &Key::new(":1:k"), text(store.clock(), "v")).await;
+    let other = raw(&server).await;
+    let used = other
+        .query_one("SELECT count(*) FROM pg_stat_ssl WHERE ssl", &[])
+        .await;
+    assert!(used.unwrap().get::<_, i64>(0) > 0, "it is encrypted");
+
+    let unknown = Postgres::connect(url("localhost")).await.unwrap_err();
+    let other_name = Postgres::builder(url("127.0.0.1")).ca_certificate_pem(authority);
+    let other_name = other_name.connect().await.unwrap_err();
+    for error in [unknown, other_name] {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        assert!(format!("{error:?}").contains("certificate"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tag_of_any_length_and_letters_is_kept() {
+    let tables = Tables::new().await;
+    let (long, longer) = ("t".repeat(5000), "t".repeat(5001));
+    for stores in tables.handles().await {
+        let names: Vec<Tag> = [
+            long.as_str(),
+            &longer,
+            "with\0null",
+            "ends in blanks  ",
+            "ends in blanks",
+        ]
+        .map(Tag::from)
+        .to_vec();
+        for name in &names {
+            let tags = Tags {
+                space: "long",
+                names: std::slice::from_ref(name),
+            };
+            stores[0].raise(tags).await.unwrap();
+        }
+
+        let tags = Tags {
+            space: "long",
+            names: &names,
+        };
+        let found = stores[1].get(&[], Some(tags)).await.unwrap();
+
+        let of = found.numbers.unwrap().of;
+        assert!(
+            of.is_sorted() && of.iter().all(Option::is_some),
+            "{}: {of:?}",
+            stores[0]
+        );
+        assert!(
+            of.windows(2).all(|pair| pair[0] != pair[1]),
+            "{}: {of:?}",
+            stores[0]
+        );
+    }
+}
+
+#[tokio::test]
 async fn errors_hold_no_password() {
     let server = SqlServer::start_bare(Kind::Mariadb);
     let (closed, open) = (support::free_port(), server.port());

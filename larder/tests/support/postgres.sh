@@ -17,7 +17,7 @@ bin=$(find_bin) || {
 }
 as=''
 if [ "$(id -u)" = 0 ]; then
-  chown postgres "$folder"
+  chown -R postgres "$folder"
   as='setpriv --reuid=postgres --regid=postgres --clear-groups --'
 fi
 cd "$folder"

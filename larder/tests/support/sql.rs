@@ -58,6 +58,7 @@ pub(crate) struct SqlServer {
     kind: Kind,
     port: u16,
     folder: PathBuf,
+    settings: Vec<String>,
     child: Option<Child>,
 }
 
@@ -78,10 +79,17 @@ impl SqlServer {
 
     /// Starts a server with an empty database.
     pub(crate) fn start_bare(kind: Kind) -> Self {
+        Self::start_in(kind, new_folder(), &[])
+    }
+
+    /// Starts a server in a folder that is prepared already, and that goes with it; for PostgreSQL with
+    /// more settings, such as `ssl=on`.
+    pub(crate) fn start_in(kind: Kind, folder: PathBuf, settings: &[&str]) -> Self {
         let mut server = Self {
             kind,
             port: free_port(),
-            folder: new_folder(),
+            folder,
+            settings: settings.iter().map(|&it| it.to_owned()).collect(),
             child: None,
         };
         // Another process may take the port between the look and the start.
@@ -167,6 +175,7 @@ impl SqlServer {
             .arg(script)
             .arg(&self.folder)
             .arg(self.port.to_string())
+            .args(&self.settings)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn();

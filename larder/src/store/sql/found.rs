@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use super::row::{Row, moment};
 use crate::Key;
@@ -37,10 +38,18 @@ pub(super) fn numbers(rows: &[Numbered], names: &[Tag]) -> Option<Numbers> {
     })
 }
 
-/// A tag as its row has it; a space's own row has the empty one.
+/// A tag as its row has it; a space's own row has the empty one. What is too long for an index, or holds
+/// what not every database takes, is hashed.
 pub(super) fn tag(name: &str) -> String {
-    format!("t:{name}")
+    if name.len() <= LONGEST_TAG && !name.contains('\0') {
+        return format!("t:{name}");
+    }
+    let hash = Sha256::digest(name.as_bytes());
+    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("h:{hex}")
 }
+
+const LONGEST_TAG: usize = 200;
 
 pub(super) fn natural(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)

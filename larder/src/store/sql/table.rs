@@ -134,7 +134,7 @@ impl Table {
                 ),
                 format!(
                     "CREATE TABLE IF NOT EXISTS {numbers} (space VARBINARY(500) NOT NULL, \
-                     tag VARBINARY(2000) NOT NULL, number BIGINT NOT NULL, floor BIGINT, era BIGINT, \
+                     tag VARBINARY(250) NOT NULL, number BIGINT NOT NULL, floor BIGINT, era BIGINT, \
                      PRIMARY KEY (space, tag)) ENGINE=InnoDB ROW_FORMAT=DYNAMIC"
                 ),
             ],

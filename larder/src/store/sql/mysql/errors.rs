@@ -69,7 +69,7 @@ impl Server {
             Some(1021 | 1114) => self.error(ErrorKind::Unavailable, "has a full disk", error),
             Some(1406) => self
                 .error(ErrorKind::Invalid, "takes no name as long as this", error)
-                .with_hint("a tag may have 2000 bytes"),
+                .with_hint("a tag space may have 500 bytes"),
             Some(1053 | 1927) => self.error(ErrorKind::Unavailable, "is shutting down", error),
             Some(_) => self.error(ErrorKind::Unavailable, "gave an unexpected answer", error),
         }
