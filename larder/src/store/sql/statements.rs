@@ -21,9 +21,9 @@ pub(super) const COLUMNS: [&str; 12] = [
     "body",
 ];
 
-/// The columns of a row, in the order in which they are read.
+/// The columns of a row beside its name, in the order in which they are read.
 pub(super) const READ: &str =
-    "name, number, codec, stamp, state, state_until, fresh_until, stale_until, meta, body";
+    "number, codec, stamp, state, state_until, fresh_until, stale_until, meta, body";
 
 /// A deadline from here on is never, so that the sum of two does not overflow.
 pub(super) const FAR: i64 = NEVER / 2;
@@ -43,7 +43,7 @@ pub(super) fn live(slot: &str, now: &str) -> String {
 /// What is asked of the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ask {
-    /// 1: name, 2: now. Gives the columns to read.
+    /// 1: name, 2: now. Gives the columns to read; of a server, behind the name.
     Get,
     /// The same of a server, for one name.
     GetOne,
@@ -129,7 +129,8 @@ impl Ask {
         );
         let text = match self {
             Self::Get | Self::GetOne => {
-                format!("SELECT {READ} FROM {entries} WHERE {is_name} AND gone_after > $2")
+                let name = pick("", "name, ");
+                format!("SELECT {name}{READ} FROM {entries} WHERE {is_name} AND gone_after > $2")
             }
             Self::Heads => format!(
                 "SELECT name, fresh_until, meta FROM {entries} WHERE {is_name} AND {}",

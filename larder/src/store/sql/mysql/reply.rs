@@ -28,7 +28,7 @@ pub(super) fn bound(name: &str, row: &Row) -> Vec<Value> {
 /// Entries by name, and the rows of the numbers.
 pub(super) type Found = (Vec<(String, Row)>, Vec<Numbered>);
 
-/// Reads the columns of `READ`; a row of the numbers has the codec -1.
+/// Reads a name and the columns of `READ`; a row of the numbers has the codec -1.
 pub(super) fn read(rows: Vec<Answer>) -> Option<Found> {
     let mut found = Found::default();
     for row in rows {

@@ -103,7 +103,7 @@ impl Texts {
     pub(super) fn get(&self, names: usize, tags: Option<usize>) -> String {
         let (entries, numbers) = (&self.entries, &self.numbers);
         let get = format!(
-            "SELECT {READ} FROM {entries} WHERE name IN ({}) AND gone_after > ?",
+            "SELECT name, {READ} FROM {entries} WHERE name IN ({}) AND gone_after > ?",
             places(names)
         );
         let of_tags = tags.map(|tags| {

@@ -540,7 +540,7 @@ fn numbers(rows: &[Answer], names: &[Tag]) -> Result<Option<Numbers>, tokio_post
     Ok(found::numbers(&rows?, names))
 }
 
-/// Reads the columns of `READ`.
+/// Reads a name and the columns of `READ`.
 fn read(row: &Answer) -> Result<(String, Row), tokio_postgres::Error> {
     let columns = Row {
         number: row.try_get(1)?,

@@ -9,7 +9,7 @@ use crate::store::sql::cull::MOST_NUMBERS;
 use crate::store::sql::found::{self, Live, Numbered};
 use crate::store::sql::row::{self, Row, ms, room_for, stamp};
 use crate::store::sql::statements::Ask;
-use crate::store::{Numbers, Sum, When};
+use crate::store::{Numbers, Sum, Tags, When};
 use crate::{Key, Moment};
 
 /// A connection and the texts of its statements.
@@ -19,6 +19,9 @@ pub(super) struct Acts<'a> {
     pub(super) texts: &'a Texts,
     pub(super) now: Moment,
 }
+
+/// What slots hold, and the numbers of tags if they were asked for and are there.
+pub(super) type Slots = (Vec<Option<Row>>, Option<Numbers>);
 
 /// When a row is written.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +44,19 @@ impl Acts<'_> {
         ms(self.now)
     }
 
-    pub(super) fn get(&self, keys: &[Key]) -> rusqlite::Result<Vec<Option<Row>>> {
+    /// Entries, then numbers if they are wanted, seen at one moment.
+    pub(super) fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> rusqlite::Result<Slots> {
+        let Some(tags) = tags else {
+            return Ok((self.rows(keys)?, None));
+        };
+        let transaction = self.connection.unchecked_transaction()?;
+        let rows = self.rows(keys)?;
+        let numbers = self.numbers(tags.space, tags.names)?;
+        transaction.commit()?;
+        Ok((rows, numbers))
+    }
+
+    fn rows(&self, keys: &[Key]) -> rusqlite::Result<Vec<Option<Row>>> {
         let mut statement = self.statement(Ask::Get)?;
         let mut get = |key: &Key| {
             statement
@@ -49,20 +64,6 @@ impl Acts<'_> {
                 .optional()
         };
         keys.iter().map(&mut get).collect()
-    }
-
-    /// Entries, then numbers, seen at one moment.
-    pub(super) fn get_with_numbers(
-        &self,
-        keys: &[Key],
-        space: &str,
-        names: &[Tag],
-    ) -> rusqlite::Result<(Vec<Option<Row>>, Option<Numbers>)> {
-        let transaction = self.connection.unchecked_transaction()?;
-        let rows = self.get(keys)?;
-        let numbers = self.numbers(space, names)?;
-        transaction.commit()?;
-        Ok((rows, numbers))
     }
 
     pub(super) fn numbers(&self, space: &str, names: &[Tag]) -> rusqlite::Result<Option<Numbers>> {
@@ -252,17 +253,17 @@ impl Acts<'_> {
 /// Reads the columns of `READ`.
 fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     Ok(Row {
-        number: row.get(1)?,
-        codec: row.get(2)?,
+        number: row.get(0)?,
+        codec: row.get(1)?,
         size: None,
-        stamp: row.get(3)?,
-        state: row.get(4)?,
-        state_until: row.get(5)?,
-        fresh_until: row.get(6)?,
-        stale_until: row.get(7)?,
+        stamp: row.get(2)?,
+        state: row.get(3)?,
+        state_until: row.get(4)?,
+        fresh_until: row.get(5)?,
+        stale_until: row.get(6)?,
         gone_after: 0,
-        meta: blob(row, 8)?,
-        body: blob(row, 9)?,
+        meta: blob(row, 7)?,
+        body: blob(row, 8)?,
     })
 }
 

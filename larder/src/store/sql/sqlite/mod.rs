@@ -155,28 +155,21 @@ impl Inner {
         self.clock().random()
     }
 
-    /// What `read` gives, on this thread if that is possible.
-    async fn read<T, R>(&self, is_short: bool, read: R) -> Result<T>
-    where
-        T: Send + 'static,
-        R: Fn(Acts<'_>) -> rusqlite::Result<T> + Clone + Send + 'static,
-    {
-        let open = self.gate.link().await?;
-        let now = self.clock().now();
-        if is_short {
-            let texts = open.texts();
-            let outcome = open.read_now(|connection| {
-                read(Acts {
-                    connection,
-                    texts,
-                    now,
-                })
-            });
-            if let Some(outcome) = outcome {
-                return outcome.map_err(|error| self.told(&open, &error));
-            }
-        }
-        self.ask(&open, &open.reader, read).await
+    /// What `read` gives on this thread, if it can be had without waiting.
+    fn read_here<T>(
+        &self,
+        open: &Arc<Open>,
+        read: impl Fn(Acts<'_>) -> rusqlite::Result<T>,
+    ) -> Option<Result<T>> {
+        let (texts, now) = (open.texts(), self.clock().now());
+        let outcome = open.read_now(|connection| {
+            read(Acts {
+                connection,
+                texts,
+                now,
+            })
+        });
+        Some(outcome?.map_err(|error| self.told(open, &error)))
     }
 
     /// What `write` gives, once it is committed.
@@ -273,35 +266,45 @@ impl Store for Sqlite {
     }
 
     async fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<Found> {
-        let keys: Arc<[Key]> = keys.into();
-        let asked = Arc::clone(&keys);
-        let is_short = keys.len() <= FEW;
-        let Some(tags) = tags else {
-            let rows = self.0.read(is_short, move |acts| acts.get(&asked)).await?;
-            return Ok(Found {
-                entries: entries(&keys, rows),
-                numbers: None,
-            });
+        let open = self.0.gate.link().await?;
+        let here = (keys.len() <= FEW)
+            .then(|| self.0.read_here(&open, |acts| acts.get(keys, tags)))
+            .flatten();
+        let (rows, numbers) = match here {
+            Some(found) => found?,
+            None => {
+                let asked = keys.to_vec();
+                let of = tags.map(|tags| (tags.space.to_owned(), tags.names.to_vec()));
+                let read = move |acts: Acts<'_>| {
+                    let tags = of.as_ref().map(|(space, names)| Tags { space, names });
+                    acts.get(&asked, tags)
+                };
+                self.0.ask(&open, &open.reader, read).await?
+            }
         };
-        let (space, names): (Arc<str>, Arc<[_]>) = (tags.space.into(), tags.names.into());
-        let read = move |acts: Acts<'_>| acts.get_with_numbers(&asked, &space, &names);
-        let (rows, numbers) = self.0.read(is_short, read).await?;
-        let numbers = match numbers {
-            Some(numbers) => numbers,
-            None => self.0.numbers(tags).await?,
+        let numbers = match (tags, numbers) {
+            (Some(tags), None) => Some(self.0.numbers(tags).await?),
+            (_, numbers) => numbers,
         };
         Ok(Found {
-            entries: entries(&keys, rows),
-            numbers: Some(numbers),
+            entries: entries(keys, rows),
+            numbers,
         })
     }
 
     async fn heads(&self, keys: &[Key]) -> Result<Vec<Option<Head>>> {
-        let asked: Arc<[Key]> = keys.into();
-        let live = self
-            .0
-            .read(keys.len() <= FEW, move |acts| acts.heads(&asked))
-            .await?;
+        let open = self.0.gate.link().await?;
+        let here = (keys.len() <= FEW)
+            .then(|| self.0.read_here(&open, |acts| acts.heads(keys)))
+            .flatten();
+        let live = match here {
+            Some(live) => live?,
+            None => {
+                let asked = keys.to_vec();
+                let read = move |acts: Acts<'_>| acts.heads(&asked);
+                self.0.ask(&open, &open.reader, read).await?
+            }
+        };
         Ok(heads(keys, &live))
     }
 
@@ -409,7 +412,9 @@ impl Cull for Inner {
     }
 
     async fn count(&self, most: u64) -> Result<u64> {
-        self.read(false, move |acts| acts.count(most)).await
+        let open = self.gate.link().await?;
+        self.ask(&open, &open.reader, move |acts| acts.count(most))
+            .await
     }
 
     async fn remove_soonest(&self, most: u64) -> Result<u64> {
