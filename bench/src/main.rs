@@ -1,12 +1,14 @@
 //! Larder side by side with its peers: every figure is a ratio, the median of nine interleaved pairs
 //! of one run; but hit ratios, which do not vary, are told as they are.
 //!
-//! `cargo run --release -p bench` prints all; a word (`store`, `cache`, `page`, `hits`) picks one. The page
+//! `cargo run --release -p bench` prints all; a word (`store`, `cache`, `sqlite`, `postgres`, `page`,
+//! `hits`) picks one; `postgres` starts a server of its own. The page
 //! bench needs `wrk`, and `taskset`, which gives client and server a core each.
 
 mod hits;
 mod page;
 mod pairs;
+mod sql;
 mod values;
 
 use std::process::ExitCode;
@@ -25,11 +27,18 @@ fn main() -> ExitCode {
         values::cache_against_moka(1);
         values::cache_against_moka(2);
     }
-    if picked("page")
-        && let Err(error) = page::hit_against_bare_handler()
-    {
-        eprintln!("bench: {error}");
-        return ExitCode::from(2);
+    let others: [(_, fn() -> Result<(), Box<dyn std::error::Error>>); 3] = [
+        ("sqlite", sql::get_against_rusqlite),
+        ("postgres", sql::get_against_tokio_postgres),
+        ("page", || Ok(page::hit_against_bare_handler()?)),
+    ];
+    for (name, bench) in others {
+        if picked(name)
+            && let Err(error) = bench()
+        {
+            eprintln!("bench: {error}");
+            return ExitCode::from(2);
+        }
     }
     if picked("hits") {
         hits::memory_against_moka();

@@ -91,7 +91,7 @@ impl State {
         }
     }
 
-    const fn from_number(number: u8) -> Option<Self> {
+    pub(crate) const fn from_number(number: u8) -> Option<Self> {
         Some(match number {
             0 => Self::Idle,
             1 => Self::Loading,
@@ -419,6 +419,41 @@ impl Entry {
         frame.put_u64(self.value.as_ref().map_or(0, Value::len) as u64);
     }
 
+    /// What a frame says between header and body (tags, whole key, decoded size), for a store whose
+    /// columns hold the rest; `None` without a body, and for an integer without tags.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub(crate) fn to_meta(&self, key: &Key) -> Option<Bytes> {
+        let untagged = matches!(self.value, Some(Value::Integer(_))) && self.tags.is_none();
+        if self.value.is_none() || untagged {
+            return None;
+        }
+        let mut meta = BytesMut::new();
+        self.put_meta(key, &mut meta);
+        Some(meta.freeze())
+    }
+
+    /// This entry with the value and the tags that were kept apart from it; unreadable where they do
+    /// not fit, or are another key's.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub(crate) fn with_body(mut self, value: Value, meta: Option<&[u8]>, key: &Key) -> Self {
+        let tags = match (&value, meta) {
+            (Value::Integer(_), None) => Some(None),
+            (Value::Integer(_), Some(meta)) => read_meta(meta, key).map(|(tags, _)| tags),
+            (Value::Bytes(bytes), meta) => meta
+                .and_then(|meta| read_meta(meta, key))
+                .filter(|(_, decoded)| *decoded == bytes.len() as u64 && *decoded <= MAX_DECODED)
+                .map(|(tags, _)| tags),
+        };
+        match tags {
+            Some(tags) => {
+                self.value = Some(value);
+                self.tags = tags;
+            }
+            None => self.unreadable = true,
+        }
+        self
+    }
+
     /// Reads back what [`to_frame`](Self::to_frame) wrote.
     ///
     /// `None` where the slot counts as empty: the bytes are foreign or belong to another
@@ -477,6 +512,16 @@ impl Head {
     pub fn from_frame(frame: &[u8], key: &Key) -> Option<Self> {
         let fresh_until = Moment::from_millis(Reader(frame.get(28..HEADER)?).u64()?);
         let (tags, _) = read_meta(frame.get(HEADER..)?, key)?;
+        Some(Self { fresh_until, tags })
+    }
+
+    /// The head of a live entry whose tags were kept apart by [`Entry::to_meta`].
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub(crate) fn from_meta(fresh_until: Moment, meta: Option<&[u8]>, key: &Key) -> Option<Self> {
+        let tags = match meta {
+            Some(meta) => read_meta(meta, key)?.0,
+            None => None,
+        };
         Some(Self { fresh_until, tags })
     }
 }

@@ -53,6 +53,9 @@
 //! | --- | --- | --- |
 //! | [`store::Memory`] | in this process, bounded by bytes and entries | no |
 //! | `store::Redis` | on a Redis or Valkey server | yes |
+//! | `store::Sqlite` | in a file | yes, of one machine |
+//! | `store::Postgres` | in a table of PostgreSQL | yes |
+//! | `store::Mysql` | in a table of MySQL or MariaDB | yes |
 //! | [`store::Null`] | nowhere | – |
 //! | [`wrap::Tiered`] | in a near store before a far one | by the far one |
 //! | your own | [`store::Store`] is the contract, `conformance` its test suite | as you like |
@@ -63,6 +66,9 @@
 //! | --- | --- | --- |
 //! | `memory` | [`store::Memory`] | yes |
 //! | `redis` | `store::Redis` | no |
+//! | `sqlite` | `store::Sqlite`; brings SQLite itself along | no |
+//! | `postgres` | `store::Postgres` | no |
+//! | `mysql` | `store::Mysql` | no |
 //! | `page` | [`page`]: layers for tower and axum | yes |
 //! | `axum` | pages of nested axum routers are told apart by the URL that the client asked for | yes |
 //! | `settings` | [`Settings`]: caches from a TOML file, the environment or URLs | no |

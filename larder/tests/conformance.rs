@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use larder::Clock;
 use larder::conformance::{CLAUSES, Clause};
-use larder::store::{Memory, Null, Redis, Store};
+use larder::store::{Memory, Mysql, Null, Postgres, Redis, Sqlite, Store};
 use larder::wrap::{Forgiving, Instrumented, Signed, Tiered};
 use libtest_mimic::{Arguments, Failed, Trial};
-use support::RedisServer;
+use support::{Kind, RedisServer, SqlServer, SqliteFile};
 
 /// A store under test.
 struct Case {
@@ -107,6 +107,18 @@ const CASES: &[Case] = &[
             here(Forgiving::new(Tiered::new(memory(&clock), far)))
         },
     },
+    Case {
+        name: "sqlite",
+        make: || Box::pin(async { Arc::new(sqlite().await) as _ }),
+    },
+    Case {
+        name: "postgres",
+        make: || Box::pin(async { Arc::new(postgres().await) as _ }),
+    },
+    Case {
+        name: "mariadb",
+        make: || Box::pin(async { Arc::new(mariadb().await) as _ }),
+    },
 ];
 
 fn memory() -> Memory {
@@ -188,6 +200,31 @@ async fn redis() -> Redis {
     Redis::connect(REDIS.get().unwrap().as_str()).await.unwrap()
 }
 
+/// The file of this run.
+static SQLITE: OnceLock<String> = OnceLock::new();
+
+async fn sqlite() -> Sqlite {
+    Sqlite::connect(SQLITE.get().unwrap().as_str())
+        .await
+        .unwrap()
+}
+
+/// The server of this run.
+static POSTGRES: OnceLock<String> = OnceLock::new();
+
+async fn postgres() -> Postgres {
+    let url = POSTGRES.get().unwrap().as_str();
+    Postgres::connect(url).await.unwrap()
+}
+
+/// The server of this run.
+static MARIADB: OnceLock<String> = OnceLock::new();
+
+async fn mariadb() -> Mysql {
+    let url = MARIADB.get().unwrap().as_str();
+    Mysql::connect(url).await.unwrap()
+}
+
 /// Runs one clause on a fresh store; a hang is a failure.
 fn run(clause: Clause, case: &Case) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -244,6 +281,12 @@ fn main() {
         .or_else(|| server.as_ref().map(RedisServer::url))
         .unwrap();
     REDIS.set(url).unwrap();
+    let file = SqliteFile::new();
+    SQLITE.set(file.url()).unwrap();
+    let postgres = SqlServer::start(Kind::Postgres);
+    POSTGRES.set(postgres.url()).unwrap();
+    let mariadb = SqlServer::start(Kind::Mariadb);
+    MARIADB.set(mariadb.url()).unwrap();
 
     let trials = CASES.iter().flat_map(|case| {
         CLAUSES.iter().map(move |&(name, clause)| {
@@ -289,6 +332,6 @@ fn main() {
     let trials = trials.chain(null).chain(racy);
     let trials = trials.chain([listed, example]).collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
-    drop(server);
+    drop((server, file, postgres, mariadb));
     conclusion.exit();
 }

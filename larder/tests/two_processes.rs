@@ -1,4 +1,4 @@
-//! Invalidate while loading, over a real Redis, with the writer in the loader's own process and in
+//! Invalidate while loading, over every store, with the writer in the loader's own process and in
 //! another: never the old value. Two processes are two caches, each on a connection of its own.
 
 #![cfg(feature = "redis")]

@@ -5,6 +5,7 @@
 //! | `memory.rs` | in this process, bounded by bytes and entries |
 //! | `redis/` | a Redis or Valkey server |
 //! | `marks.rs` | leases and markers in this process, within bounds |
+//! | `sql/` | tables of SQLite, PostgreSQL, MySQL and MariaDB |
 //! | `null.rs` | nowhere: for development and for turning a cache off |
 
 #[cfg(feature = "memory")]
@@ -16,6 +17,8 @@ mod numbers;
 #[cfg(feature = "redis")]
 mod redis;
 mod scan;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod sql;
 
 use std::fmt::{Debug, Display};
 use std::sync::Arc;
@@ -33,6 +36,12 @@ pub(crate) use numbers::Spaces;
 #[cfg(feature = "redis")]
 pub use redis::{Redis, RedisBuilder};
 pub use scan::{Scan, Scanned};
+#[cfg(feature = "mysql")]
+pub use sql::{Mysql, MysqlBuilder};
+#[cfg(feature = "postgres")]
+pub use sql::{Postgres, PostgresBuilder};
+#[cfg(feature = "sqlite")]
+pub use sql::{Sqlite, SqliteBuilder};
 
 /// When [`Store::put`] may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

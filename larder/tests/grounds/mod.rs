@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use larder::store::{Memory, Redis, Store};
+use larder::store::{Memory, Postgres, Redis, Sqlite, Store};
 use larder::wrap::Tiered;
 use larder::{Cache, CacheBuilder, Clock};
 
@@ -21,12 +21,14 @@ pub(crate) struct Ground {
     own: String,
     /// Whether its clock moves only when told to.
     pub(crate) manual: bool,
+    /// Where it is, if processes can share it.
+    url: Option<String>,
 }
 
 /// Every store that the tests run over; a line for each.
 pub(crate) fn all() -> Vec<Ground> {
     let (tiers, before_redis) = (tiers(), before_redis());
-    vec![memory(), redis(), tiers, before_redis]
+    vec![memory(), redis(), tiers, before_redis, sqlite(), postgres()]
 }
 
 /// A Redis with a prefix of this ground's own: the server that the test command started, or one that
@@ -34,33 +36,105 @@ pub(crate) fn all() -> Vec<Ground> {
 fn redis() -> Ground {
     static URL: LazyLock<String> =
         LazyLock::new(|| std::env::var("LARDER_TEST_REDIS").unwrap_or_else(|_| start_redis()));
-    static GROUNDS: AtomicUsize = AtomicUsize::new(0);
-    let number = GROUNDS.fetch_add(1, Ordering::Relaxed);
     Ground {
         name: "redis",
         store: Arc::new(Redis::lazy(URL.as_str()).expect("a good URL")),
-        own: format!("ground{}-{number}-", std::process::id()),
+        own: own(),
         manual: false,
+        url: Some(URL.clone()),
     }
 }
 
-/// Starts a server that ends when this process does, however it ends: the shell that holds it reads
-/// a pipe of which we have the other end.
+/// A prefix that no other ground has.
+fn own() -> String {
+    static GROUNDS: AtomicUsize = AtomicUsize::new(0);
+    let number = GROUNDS.fetch_add(1, Ordering::Relaxed);
+    format!("ground{}-{number}-", std::process::id())
+}
+
+/// A file of this process.
+fn sqlite() -> Ground {
+    static URL: LazyLock<String> = LazyLock::new(|| {
+        let folder = new_folder();
+        let url = format!("sqlite://{folder}/cache.db");
+        until_the_end(":", &format!("rm -rf {folder}"));
+        let store = Sqlite::lazy(url.as_str()).expect("a good URL");
+        block_on(async move { store.create_table().await }).expect("it can be made");
+        url
+    });
+    let store = Sqlite::builder(URL.as_str()).clock(Clock::manual());
+    Ground {
+        name: "sqlite",
+        store: Arc::new(store.lazy().expect("a good URL")),
+        own: own(),
+        manual: true,
+        url: Some(URL.clone()),
+    }
+}
+
+/// A server that ends with this process.
+fn postgres() -> Ground {
+    static URL: LazyLock<String> = LazyLock::new(|| {
+        let (folder, port) = (new_folder(), free_port());
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/postgres.sh");
+        until_the_end(
+            &format!("sh {script} {folder} {port} >/dev/null & server=$!"),
+            &format!("kill -QUIT $server; wait $server; rm -rf {folder}"),
+        );
+        let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
+        let store = Postgres::lazy(url.as_str()).expect("a good URL");
+        for _ in 0..1000 {
+            let store = store.clone();
+            if block_on(async move { store.create_table().await }).is_ok() {
+                return url;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("PostgreSQL does not start; hint: `apt-get install postgresql`, or run `./test`");
+    });
+    let store = Postgres::builder(URL.as_str()).clock(Clock::manual());
+    Ground {
+        name: "postgres",
+        // Tests of a whole file share two cores with their server.
+        store: Arc::new(
+            store
+                .timeout(Duration::from_secs(5))
+                .lazy()
+                .expect("a good URL"),
+        ),
+        own: own(),
+        manual: true,
+        url: Some(URL.clone()),
+    }
+}
+
+fn new_folder() -> String {
+    let folder = std::env::temp_dir().join(own());
+    std::fs::create_dir_all(&folder).expect("a temporary folder can be made");
+    folder.display().to_string()
+}
+
+/// Waits for `work` on a thread of its own, also from within a runtime.
+fn block_on<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let wait = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.expect("a plain runtime").block_on(work)
+    };
+    std::thread::spawn(wait).join().expect("it does not panic")
+}
+
 fn start_redis() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port of the loopback");
-    let port = listener.local_addr().expect("a bound socket").port();
-    drop(listener);
+    let port = free_port();
     let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
-    let script = format!(
-        "{program} --port {port} --bind 127.0.0.1 --save '' --appendonly no --dir /tmp >/dev/null & \
-         server=$!; read line; kill $server"
+    until_the_end(
+        &format!(
+            "{program} --port {port} --bind 127.0.0.1 --save '' --appendonly no --dir /tmp \
+             >/dev/null & server=$!"
+        ),
+        "kill $server",
     );
-    let shell = Command::new("sh")
-        .args(["-c", &script])
-        .stdin(Stdio::piped())
-        .spawn();
-    // Not waited for: its end is ours.
-    std::mem::forget(shell.expect("a shell"));
     for _ in 0..500 {
         if TcpStream::connect(("127.0.0.1", port)).is_ok() {
             return format!("redis://127.0.0.1:{port}/0");
@@ -78,6 +152,7 @@ fn tiers() -> Ground {
         store: Arc::new(Tiered::new(memory(), memory())),
         own: String::new(),
         manual: true,
+        url: None,
     }
 }
 
@@ -90,37 +165,59 @@ fn before_redis() -> Ground {
     }
 }
 
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port of the loopback");
+    listener.local_addr().expect("a bound socket").port()
+}
+
+/// Runs `first` in a shell, and `last` when this process ends, however it ends: the shell reads a pipe
+/// of which we have the other end.
+fn until_the_end(first: &str, last: &str) {
+    let shell = Command::new("sh")
+        .args(["-c", &format!("{first}\nread line\n{last}")])
+        .stdin(Stdio::piped())
+        .spawn();
+    // Not waited for: its end is ours.
+    std::mem::forget(shell.expect("a shell"));
+}
+
 fn memory() -> Ground {
     Ground {
         name: "memory",
         store: Arc::new(Memory::builder().clock(Clock::manual()).build()),
         own: String::new(),
         manual: true,
+        url: None,
     }
 }
 
 impl Ground {
-    /// The same ground over a connection of its own: what another process sees of it, if others can.
+    /// The same ground over a connection of its own: what another process sees of it, where there can
+    /// be one.
     pub(crate) fn another(&self) -> Option<Self> {
-        let name = self.store.to_string();
-        let url = name.rsplit(' ').next()?;
-        let redis = url.starts_with("redis://").then(|| Redis::lazy(url))?;
-        let redis = redis.expect("a good URL");
-        let store: Arc<dyn Store> = if name.starts_with("memory over ") {
-            Arc::new(Tiered::new(Memory::new(), redis))
-        } else {
-            Arc::new(redis)
+        let (url, clock) = (self.url.clone()?, self.store.clock().clone());
+        let store: larder::Result<Arc<dyn Store>> = match self.name {
+            "redis" => Redis::lazy(url).map(|store| Arc::new(store) as _),
+            "memory over redis" => {
+                Redis::lazy(url).map(|redis| Arc::new(Tiered::new(Memory::new(), redis)) as _)
+            }
+            "sqlite" => {
+                (Sqlite::builder(url).clock(clock).lazy()).map(|store| Arc::new(store) as _)
+            }
+            _ => (Postgres::builder(url).clock(clock).lazy()).map(|store| Arc::new(store) as _),
         };
         Some(Self {
-            store,
+            store: store.expect("a good URL"),
             own: self.own.clone(),
+            url: self.url.clone(),
             ..*self
         })
     }
 
-    /// Its name and where it is, if processes can share it.
+    /// Its name and where it is, if processes can share it as it is.
     pub(crate) fn into_shared(self) -> Option<(&'static str, String)> {
-        (self.name == "redis").then(|| (self.name, self.store.to_string()))
+        let is_one_store = !self.name.contains(' ');
+        Some((self.name, self.url.filter(|_| is_one_store)?))
     }
 
     /// A cache with Django's defaults.

@@ -1,6 +1,7 @@
 //! Real servers for tests, each on a port of its own.
 
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(unused_imports, reason = "each test file uses a part")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+mod sql;
+pub(crate) use sql::{Kind, SqlServer, SqliteFile};
 
 /// A `redis-server` of this test alone; it ends with this value.
 pub(crate) struct RedisServer {

@@ -1,0 +1,79 @@
+//! Rows as the answers of a store, in the order in which they were asked for.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use super::row::{Row, moment};
+use crate::Key;
+use crate::entry::{Entry, Head, Tag};
+use crate::store::Numbers;
+
+/// A row of `…_numbers`.
+pub(super) struct Numbered {
+    pub(super) tag: String,
+    pub(super) number: i64,
+    pub(super) floor: Option<i64>,
+    pub(super) era: Option<i64>,
+}
+
+/// The numbers of `names`; `None` where the space has no row of its own yet.
+pub(super) fn numbers(rows: &[Numbered], names: &[Tag]) -> Option<Numbers> {
+    let own = rows.iter().find(|row| row.tag.is_empty())?;
+    let (seq, floor, era) = (own.number, own.floor?, own.era?);
+    let of: HashMap<&str, i64> = (rows.iter())
+        .map(|row| (row.tag.as_str(), row.number))
+        .collect();
+    let number = |name: &Tag| {
+        let number = of.get(tag(name).as_str())?;
+        // One that was being written while the floor was raised over it stayed behind.
+        Some(natural((*number).max(floor)))
+    };
+    Some(Numbers {
+        era: era.cast_unsigned(),
+        seq: natural(seq),
+        floor: natural(floor),
+        of: names.iter().map(number).collect(),
+    })
+}
+
+/// A tag as its row has it; a space's own row has the empty one. What is too long for an index, or holds
+/// what not every database takes, is hashed.
+pub(super) fn tag(name: &str) -> String {
+    if name.len() <= LONGEST_TAG && !name.contains('\0') {
+        return format!("t:{name}");
+    }
+    let hash = Sha256::digest(name.as_bytes());
+    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("h:{hex}")
+}
+
+const LONGEST_TAG: usize = 200;
+
+pub(super) fn natural(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// What a row says of a live entry besides its value.
+pub(super) struct Live {
+    pub(super) fresh_until: i64,
+    pub(super) meta: Option<Bytes>,
+}
+
+impl Live {
+    pub(super) fn head(&self, key: &Key) -> Option<Head> {
+        Head::from_meta(moment(self.fresh_until), self.meta.as_deref(), key)
+    }
+}
+
+/// The entries of `keys`.
+pub(super) fn entries(keys: &[Key], rows: Vec<(String, Row)>) -> Vec<Option<Entry>> {
+    if let ([key], [_] | []) = (keys, rows.as_slice()) {
+        let row = rows.into_iter().next();
+        return vec![row.map(|(_, row)| row.into_entry(key))];
+    }
+    let rows: HashMap<String, Row> = rows.into_iter().collect();
+    let entry = |key: &Key| Some(rows.get(key.name())?.clone().into_entry(key));
+    keys.iter().map(entry).collect()
+}

@@ -1,0 +1,568 @@
+//! A MySQL or MariaDB server.
+//!
+//! A few connections, each lent to one act. A read is one statement, entries and numbers together; so are
+//! most writes, and the others are short transactions. Deadlocks are tried again. Works with MySQL 8 and
+//! MariaDB 10.3, or later.
+//!
+//! *Crashes.* A server with its usual settings loses nothing that it has acknowledged, so what is kept is
+//! good after a restart. With `innodb_flush_log_at_trx_commit` other than 1, or after a failover to a
+//! replica that lagged behind, it may have forgotten an invalidation, and a value from before it is served
+//! again.
+//!
+//! *What it does not do.* It speaks to one server. A value may be no larger than `max_allowed_packet`.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `act.rs` | how an act is done, and once more |
+//! | `address.rs` | URLs, and how to show them without the password |
+//! | `builder.rs` | settings |
+//! | `errors.rs` | what callers are told |
+//! | `reply.rs` | rows to values |
+//! | `server.rs` | connecting and giving up |
+//! | `statements.rs` | the statements in this dialect |
+
+mod act;
+mod address;
+mod builder;
+mod errors;
+mod reply;
+mod server;
+mod statements;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mysql_async::prelude::Queryable as _;
+use mysql_async::{Conn, Value as Bound};
+
+use self::act::{Again, change, rows};
+pub use self::builder::MysqlBuilder;
+use self::server::Server;
+use super::cull::{self, BATCH, Cull, Culler, MOST_NUMBERS};
+use super::found::{self, Live};
+use super::gate::Gate;
+use super::row::{self, Row, after_all, moment, ms, room_for, stamp};
+use super::settings::Settings;
+use crate::entry::{Entry, Head, Mark, Stamp};
+use crate::store::{Found, Scan, Store, Sum, Tags, When};
+use crate::{Clock, Key, Moment, Result};
+
+/// How often an act is tried that clashed with another transaction.
+const TRIES: u32 = 5;
+/// How long to wait after a clash, about.
+const AFTER_CLASH: Duration = Duration::from_millis(10);
+/// Rows of a batch that are sent in one statement.
+const ROWS: usize = 1000;
+/// Room in a question for all but the value.
+const BESIDE: usize = 64 * 1024;
+
+/// Keeps entries on a MySQL or MariaDB server; a clone shares the connections.
+///
+/// ```no_run
+/// # async fn example() -> larder::Result<()> {
+/// use larder::store::Mysql;
+///
+/// let mysql = Mysql::lazy("mysql://me:secret@db/shop?table=pages")?;
+/// mysql.create_table().await?;
+/// assert_eq!(mysql.to_string(), "mysql://db:3306/shop?table=pages");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Mysql(Arc<Inner>);
+
+struct Inner {
+    gate: Arc<Gate<Server>>,
+    settings: Settings,
+    culler: Culler,
+}
+
+impl Mysql {
+    /// The store at `url`, connected; its table has to be [there](Self::create_table).
+    ///
+    /// `mysql://user:password@host:3306/database?table=larder`, or `mariadb://…`; `&sslmode=require` for
+    /// TLS, with certificate and name checked.
+    pub async fn connect(url: impl Into<String>) -> Result<Self> {
+        Self::builder(url).connect().await
+    }
+
+    /// The store at `url`, which connects when it is first used.
+    pub fn lazy(url: impl Into<String>) -> Result<Self> {
+        Self::builder(url).lazy()
+    }
+
+    /// Settings for the store at `url`.
+    pub fn builder(url: impl Into<String>) -> MysqlBuilder {
+        MysqlBuilder::new(url.into())
+    }
+
+    fn new(server: Server, settings: Settings) -> Self {
+        let patience = 2 * settings.connect_timeout + settings.timeout;
+        Self(Arc::new(Inner {
+            gate: Gate::new(server, settings.clock.clone(), patience),
+            settings,
+            culler: Culler::default(),
+        }))
+    }
+
+    /// Makes the tables; whether they were not there.
+    pub async fn create_table(&self) -> Result<bool> {
+        let server = self.0.server();
+        let mut lease = server.connect_bare().await?;
+        let make = async {
+            let there = "SELECT count(*) FROM information_schema.tables \
+                         WHERE table_schema = DATABASE() AND table_name = ?";
+            let name = server.address.table.name();
+            let there: Option<u64> = lease.connection.exec_first(there, (name,)).await?;
+            for text in self.table_sql() {
+                lease.connection.query_drop(text).await?;
+            }
+            Ok(there == Some(0))
+        };
+        let limit = self.0.settings.timeout;
+        let outcome = self.0.clock().timeout(limit, make).await;
+        self.0.gate.forgive();
+        let outcome = outcome.ok_or_else(|| server.late())?;
+        outcome.map_err(|error: mysql_async::Error| server.tell(&error))
+    }
+
+    /// The statements that make the tables, without running them.
+    ///
+    /// ```
+    /// let mysql = larder::store::Mysql::lazy("mysql://db/shop?table=pages")?;
+    /// assert!(mysql.table_sql()[0].starts_with("CREATE TABLE IF NOT EXISTS `pages`"));
+    /// # Ok::<(), larder::Error>(())
+    /// ```
+    pub fn table_sql(&self) -> Vec<String> {
+        self.0.server().address.table.sql()
+    }
+
+    /// Removes what has expired, and what is past `max_entries`; how many rows.
+    ///
+    /// A background task of the store does so about every minute.
+    pub async fn cull(&self) -> Result<u64> {
+        cull::cull(&*self.0, self.0.settings.max_entries).await
+    }
+}
+
+impl fmt::Display for Mysql {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.server().fmt(f)
+    }
+}
+
+impl fmt::Debug for Mysql {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Mysql").field(&self.0.gate).finish()
+    }
+}
+
+/// When a row is written.
+#[derive(Debug, Clone, Copy)]
+enum Condition {
+    When(When),
+    /// Only where nothing matters, not even a lease.
+    Gone,
+}
+
+impl Inner {
+    fn server(&self) -> &Server {
+        &self.gate.connect
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.settings.clock
+    }
+
+    fn now(&self) -> i64 {
+        ms(self.clock().now())
+    }
+
+    fn era(&self) -> i64 {
+        self.clock().random().cast_signed()
+    }
+
+    fn new_stamp(&self) -> i64 {
+        stamp(Stamp::draw(self.clock()))
+    }
+
+    fn start_culling(self: &Arc<Self>) {
+        let Settings {
+            cull_every,
+            max_entries,
+            ..
+        } = self.settings;
+        self.culler
+            .start(self, self.clock(), cull_every, max_entries);
+    }
+
+    async fn write(self: &Arc<Self>, text: &str, bound: Vec<Bound>) -> Result<(u64, u64)> {
+        self.start_culling();
+        self.change(text, bound).await
+    }
+
+    /// Whether the server takes the entry, and a reader reads it back.
+    async fn fits(&self) -> Result<impl Fn(&Entry) -> bool + use<>> {
+        let most = self.gate.link().await?.largest.saturating_sub(BESIDE);
+        Ok(move |entry: &Entry| {
+            let length = entry.value.as_ref().map_or(0, crate::Value::len);
+            row::fits(entry) && length <= most
+        })
+    }
+
+    async fn put_row(self: &Arc<Self>, key: &Key, row: &Row, when: Condition) -> Result<bool> {
+        let texts = &self.server().texts;
+        let mut columns = reply::bound(key.name(), row);
+        let now = Bound::from(self.now());
+        let (text, more) = match when {
+            Condition::When(When::Always) => (&texts.put, vec![]),
+            Condition::When(When::IfAbsent) => (&texts.put_if_absent, vec![now.clone(), now]),
+            Condition::Gone => (&texts.put_if_gone, vec![now.clone(), now]),
+            Condition::When(When::IfPresent) => (&texts.put_if_present, vec![now]),
+            Condition::When(When::IfStamp(seen)) => (&texts.put_if_stamp, vec![stamp(seen).into()]),
+        };
+        if matches!(when, Condition::When(When::IfPresent | When::IfStamp(_))) {
+            // The name is asked for after what is set.
+            columns.rotate_left(1);
+        }
+        columns.extend(more);
+        let (changed, _) = self.write(text, columns).await?;
+        Ok(changed > 0 || matches!(when, Condition::When(When::Always)))
+    }
+
+    async fn put_entry(
+        self: &Arc<Self>,
+        key: &Key,
+        entry: &Entry,
+        when: Condition,
+    ) -> Result<bool> {
+        if self.fits().await?(entry) {
+            return self.put_row(key, &Row::of(entry, key), when).await;
+        }
+        let nothing = Row::nothing(Stamp::draw(self.clock()), key);
+        if self.put_row(key, &nothing, when).await? {
+            return Err(self.server().too_large());
+        }
+        Ok(false)
+    }
+
+    fn live(&self, rows: Vec<mysql_async::Row>) -> Result<HashMap<String, Live>> {
+        let live: Option<_> = rows.into_iter().map(reply::live).collect();
+        live.ok_or_else(|| self.server().odd())
+    }
+
+    async fn raise_tags(
+        &self,
+        connection: &mut Conn,
+        tags: Tags<'_>,
+        era: i64,
+    ) -> mysql_async::Result<u64> {
+        let texts = &self.server().texts;
+        connection.query_drop("START TRANSACTION").await?;
+        // The row of the space is locked from here on, so numbers and tags are written in turn.
+        let own = vec![tags.space.into(), era.into()];
+        let (changed, number) = change(connection, &texts.next, own).await?;
+        let number = if changed == 1 { 1 } else { number };
+        for names in tags.names.chunks(ROWS) {
+            let bound = names.iter().flat_map(|name| {
+                let tag = found::tag(name);
+                [tags.space.into(), tag.into(), number.into()]
+            });
+            let text = texts.raise_tags(names.len());
+            change(connection, &text, bound.collect()).await?;
+        }
+        connection.query_drop("COMMIT").await?;
+        Ok(number)
+    }
+
+    /// Removes the rows of `names`; what was live among them.
+    async fn delete_rows(
+        &self,
+        connection: &mut Conn,
+        names: &[&str],
+    ) -> mysql_async::Result<Vec<mysql_async::Row>> {
+        let texts = &self.server().texts;
+        connection.query_drop("START TRANSACTION").await?;
+        let bound = std::iter::once(self.now().into());
+        let bound = bound
+            .chain(names.iter().map(|name| Bound::from(*name)))
+            .collect();
+        let there = rows(connection, &texts.lock(names.len()), bound).await?;
+        // Only those that are locked: one that came meanwhile was not there.
+        let locked: Vec<Bound> = there.iter().filter_map(|row| row.get(0)).collect();
+        if !locked.is_empty() {
+            change(connection, &texts.delete(locked.len()), locked).await?;
+        }
+        connection.query_drop("COMMIT").await?;
+        Ok(there)
+    }
+}
+
+#[async_trait]
+impl Store for Mysql {
+    fn clock(&self) -> &Clock {
+        self.0.clock()
+    }
+
+    fn get_now(&self, _: &Key) -> Option<Option<Arc<Entry>>> {
+        None
+    }
+
+    async fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<Found> {
+        if keys.is_empty() && tags.is_none() {
+            return Ok(Found {
+                entries: Vec::new(),
+                numbers: None,
+            });
+        }
+        let texts = &self.0.server().texts;
+        let mut bound: Vec<Bound> = keys.iter().map(|key| key.name().into()).collect();
+        if !keys.is_empty() {
+            bound.push(self.0.now().into());
+        }
+        if let Some(tags) = tags {
+            bound.extend([tags.space.into(), "".into()]);
+            bound.extend(tags.names.iter().map(|name| Bound::from(found::tag(name))));
+        }
+        let text = texts.get(keys.len(), tags.map(|tags| tags.names.len() + 1));
+        for turn in 0..2 {
+            let rows = self.0.rows(Again::Once, &text, bound.clone()).await?;
+            let (rows, numbered) = reply::read(rows).ok_or_else(|| self.0.server().odd())?;
+            let entries = found::entries(keys, rows);
+            let Some(tags) = tags else {
+                return Ok(Found {
+                    entries,
+                    numbers: None,
+                });
+            };
+            if let Some(numbers) = found::numbers(&numbered, tags.names) {
+                let numbers = Some(numbers);
+                return Ok(Found { entries, numbers });
+            }
+            if turn == 0 {
+                // Nobody has used the space yet.
+                let own = vec![tags.space.into(), self.0.era().into()];
+                self.0.write(&texts.draw, own).await?;
+            }
+        }
+        Err(self.0.server().odd())
+    }
+
+    async fn heads(&self, keys: &[Key]) -> Result<Vec<Option<Head>>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut bound: Vec<Bound> = keys.iter().map(|key| key.name().into()).collect();
+        bound.push(self.0.now().into());
+        let text = self.0.server().texts.heads(keys.len());
+        let live = self.0.live(self.0.rows(Again::Once, &text, bound).await?)?;
+        Ok(keys
+            .iter()
+            .map(|key| live.get(key.name())?.head(key))
+            .collect())
+    }
+
+    async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<bool> {
+        self.0.put_entry(key, &entry, Condition::When(when)).await
+    }
+
+    async fn put_many(&self, entries: Vec<(Key, Entry)>) -> Result<Vec<usize>> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (rows, refused) = row::rows_of(&entries, self.clock(), self.0.fits().await?);
+        let most = self.0.gate.link().await?.largest.saturating_sub(BESIDE);
+        for part in row::parts(rows, ROWS, most) {
+            let bound = part.iter().flat_map(|(name, row)| reply::bound(name, row));
+            let text = self.0.server().texts.put_many(part.len());
+            self.0.write(&text, bound.collect()).await?;
+        }
+        Ok(refused)
+    }
+
+    async fn mark(&self, key: &Key, seen: Option<Stamp>, mark: Mark) -> Result<bool> {
+        let Some(seen) = seen else {
+            return self
+                .0
+                .put_entry(key, &Entry::bare(mark), Condition::Gone)
+                .await;
+        };
+        let (new, state, until) = (stamp(mark.stamp), mark.state.number(), ms(mark.until));
+        let bound = vec![
+            new.into(),
+            state.into(),
+            until.into(),
+            until.into(),
+            key.name().into(),
+            stamp(seen).into(),
+        ];
+        let (changed, _) = self.0.write(&self.0.server().texts.mark, bound).await?;
+        Ok(changed == 1)
+    }
+
+    async fn touch(&self, key: &Key, fresh_until: Moment) -> Result<Option<Head>> {
+        let texts = &self.0.server().texts;
+        for _ in 0..TRIES {
+            let bound = vec![key.name().into(), self.0.now().into()];
+            let rows = self.0.rows(Again::Once, &texts.seen(), bound).await?;
+            let Some(row) = rows.into_iter().next() else {
+                return Ok(None);
+            };
+            let (live, stale_until, seen) =
+                reply::seen(row).ok_or_else(|| self.0.server().odd())?;
+            let grace = moment(stale_until).left(moment(live.fresh_until));
+            let stale_until = ms(fresh_until.plus(grace.unwrap_or_default()));
+            let bound = vec![
+                ms(fresh_until).into(),
+                stale_until.into(),
+                stale_until.into(),
+                self.0.new_stamp().into(),
+                key.name().into(),
+                seen.into(),
+            ];
+            // Only the row that was seen: its stamp says that nobody has written it since.
+            if self.0.write(&texts.touch, bound).await?.0 == 1 {
+                return Ok(live.head(key));
+            }
+        }
+        let does = "is too busy with this key";
+        Err(self.0.server().complaint(crate::ErrorKind::Timeout, does))
+    }
+
+    async fn add_to(&self, key: &Key, delta: i64) -> Result<Sum> {
+        let texts = &self.0.server().texts;
+        let (least, most) = room_for(delta);
+        for _ in 0..TRIES {
+            let bound = vec![
+                delta.into(),
+                self.0.new_stamp().into(),
+                key.name().into(),
+                self.0.now().into(),
+                least.into(),
+                most.into(),
+            ];
+            let (changed, sum) = self.0.write(&texts.add, bound).await?;
+            if changed == 1 {
+                return Ok(Sum::Is(sum.cast_signed()));
+            }
+            // Nothing was changed; what is there now says why.
+            let bound = vec![key.name().into(), self.0.now().into()];
+            let rows = self.0.rows(Again::Once, &texts.plain, bound).await?;
+            match rows.into_iter().next().map(reply::plain) {
+                None => return Ok(Sum::NoSuchKey),
+                Some(None) => return Ok(Sum::NotPlain),
+                Some(Some(number)) if number < least || number > most => return Ok(Sum::Overflow),
+                // It came between the two: once more.
+                Some(Some(_)) => {}
+            }
+        }
+        Err(self.0.server().odd())
+    }
+
+    async fn raise(&self, tags: Tags<'_>) -> Result<u64> {
+        self.0.start_culling();
+        let (inner, era) = (&*self.0, self.0.era());
+        inner
+            .act(Again::Never, |mut lease| async move {
+                let number = inner.raise_tags(&mut lease.connection, tags, era).await;
+                (lease, number)
+            })
+            .await
+    }
+
+    async fn delete(&self, keys: &[Key]) -> Result<Vec<Option<Head>>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.0.start_culling();
+        let mut names: Vec<&str> = keys.iter().map(Key::name).collect();
+        // In one order, so that two who delete do not wait for each other in a ring.
+        names.sort_unstable();
+        let (inner, names) = (&*self.0, &names);
+        let rows = inner
+            .act(Again::Never, |mut lease| async move {
+                let rows = inner.delete_rows(&mut lease.connection, names).await;
+                (lease, rows)
+            })
+            .await?;
+        let rows = rows.into_iter().filter(|row| reply::flag(row, 3)).collect();
+        let mut live = self.0.live(rows)?;
+        // A key that was named twice was there once.
+        Ok(keys
+            .iter()
+            .map(|key| live.remove(key.name())?.head(key))
+            .collect())
+    }
+
+    async fn clear(&self, scope: &str, space: &str) -> Result<()> {
+        let texts = &self.0.server().texts;
+        let own = vec![space.into(), self.0.era().into()];
+        self.0.write(&texts.raise_floor, own).await?;
+        self.0
+            .write(&texts.drop_numbers, vec![space.into()])
+            .await?;
+        let end = after_all(scope);
+        let mut next = Some(scope.to_owned());
+        while let Some(from) = next {
+            let bounds = |end: Option<&String>| {
+                let end = end.map(|end| end.as_str().into());
+                std::iter::once(from.as_str().into()).chain(end).collect()
+            };
+            let text = texts.next_batch(end.is_some());
+            let rows = self
+                .0
+                .rows(Again::Once, &text, bounds(end.as_ref()))
+                .await?;
+            next = rows.into_iter().next().and_then(reply::name);
+            let end = next.as_ref().or(end.as_ref());
+            self.0
+                .write(&texts.remove_range(end.is_some()), bounds(end))
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<()> {
+        drop(self.0.gate.close());
+        Ok(())
+    }
+
+    fn scan(&self) -> Option<&dyn Scan> {
+        None
+    }
+}
+
+#[async_trait]
+impl Cull for Inner {
+    async fn remove_gone(&self) -> Result<u64> {
+        let bound = vec![self.now().into(), BATCH.into()];
+        Ok(self
+            .change(&self.server().texts.remove_gone, bound)
+            .await?
+            .0)
+    }
+
+    async fn count(&self, most: u64) -> Result<u64> {
+        let text = &self.server().texts.count;
+        let rows = self.rows(Again::Once, text, vec![most.into()]).await?;
+        let count = rows.first().and_then(|row| row.get(0));
+        count.ok_or_else(|| self.server().odd())
+    }
+
+    async fn remove_soonest(&self, most: u64) -> Result<u64> {
+        let text = &self.server().texts.remove_soonest;
+        Ok(self.change(text, vec![most.into()]).await?.0)
+    }
+
+    async fn drop_old_numbers(&self) -> Result<()> {
+        let texts = &self.server().texts;
+        let bound = vec![MOST_NUMBERS.into(), MOST_NUMBERS.into()];
+        if self.change(&texts.lift_floors, bound).await?.0 > 0 {
+            self.change(&texts.drop_old_numbers, vec![]).await?;
+        }
+        Ok(())
+    }
+}

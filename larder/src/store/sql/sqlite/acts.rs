@@ -1,0 +1,273 @@
+//! The acts on a connection; those that write run in the writer's transaction.
+
+use bytes::Bytes;
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, ToSql};
+
+use super::file::Texts;
+use crate::entry::{Mark, Tag};
+use crate::store::sql::cull::MOST_NUMBERS;
+use crate::store::sql::found::{self, Live, Numbered};
+use crate::store::sql::row::{self, Row, ms, room_for, stamp};
+use crate::store::sql::statements::Ask;
+use crate::store::{Numbers, Sum, Tags, When};
+use crate::{Key, Moment};
+
+/// A connection and the texts of its statements.
+#[derive(Clone, Copy)]
+pub(super) struct Acts<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) texts: &'a Texts,
+    pub(super) now: Moment,
+}
+
+/// What slots hold, and the numbers of tags if they were asked for and are there.
+pub(super) type Slots = (Vec<Option<Row>>, Option<Numbers>);
+
+/// When a row is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Condition {
+    When(When),
+    /// Only where nothing matters, not even a lease.
+    Gone,
+}
+
+impl Acts<'_> {
+    fn statement(&self, ask: Ask) -> rusqlite::Result<CachedStatement<'_>> {
+        self.connection.prepare_cached(self.texts.of(ask))
+    }
+
+    fn execute(&self, ask: Ask, bound: impl Params) -> rusqlite::Result<usize> {
+        self.statement(ask)?.execute(bound)
+    }
+
+    fn now(&self) -> i64 {
+        ms(self.now)
+    }
+
+    /// Entries, then numbers if they are wanted, seen at one moment.
+    pub(super) fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> rusqlite::Result<Slots> {
+        let Some(tags) = tags else {
+            return Ok((self.rows(keys)?, None));
+        };
+        let transaction = self.connection.unchecked_transaction()?;
+        let rows = self.rows(keys)?;
+        let numbers = self.numbers(tags.space, tags.names)?;
+        transaction.commit()?;
+        Ok((rows, numbers))
+    }
+
+    fn rows(&self, keys: &[Key]) -> rusqlite::Result<Vec<Option<Row>>> {
+        let mut statement = self.statement(Ask::Get)?;
+        let mut get = |key: &Key| {
+            statement
+                .query_row((key.name(), self.now()), read)
+                .optional()
+        };
+        keys.iter().map(&mut get).collect()
+    }
+
+    pub(super) fn numbers(&self, space: &str, names: &[Tag]) -> rusqlite::Result<Option<Numbers>> {
+        let mut statement = self.statement(Ask::Numbers)?;
+        let mut rows = Vec::with_capacity(names.len() + 1);
+        let tags = names.iter().map(|name| found::tag(name));
+        for tag in std::iter::once(String::new()).chain(tags) {
+            let read = |row: &rusqlite::Row<'_>| {
+                Ok(Numbered {
+                    tag: row.get(0)?,
+                    number: row.get(1)?,
+                    floor: row.get(2)?,
+                    era: row.get(3)?,
+                })
+            };
+            rows.extend(statement.query_row((space, tag), read).optional()?);
+        }
+        Ok(found::numbers(&rows, names))
+    }
+
+    pub(super) fn draw_numbers(
+        &self,
+        space: &str,
+        names: &[Tag],
+        era: u64,
+    ) -> rusqlite::Result<Option<Numbers>> {
+        self.execute(Ask::Draw, (space, era.cast_signed()))?;
+        self.numbers(space, names)
+    }
+
+    pub(super) fn heads(&self, keys: &[Key]) -> rusqlite::Result<Vec<Option<Live>>> {
+        keys.iter().map(|key| self.head(key)).collect()
+    }
+
+    fn head(&self, key: &Key) -> rusqlite::Result<Option<Live>> {
+        let mut statement = self.statement(Ask::Heads)?;
+        let live = |row: &rusqlite::Row<'_>| {
+            Ok(Live {
+                fresh_until: row.get(1)?,
+                meta: blob(row, 2)?,
+            })
+        };
+        statement
+            .query_row((key.name(), self.now()), live)
+            .optional()
+    }
+
+    pub(super) fn put(&self, key: &Key, row: &Row, when: Condition) -> rusqlite::Result<bool> {
+        let (ask, last) = match when {
+            Condition::When(When::Always) => (Ask::Put, None),
+            Condition::When(When::IfAbsent) => (Ask::PutIfAbsent, Some(self.now())),
+            Condition::When(When::IfPresent) => (Ask::PutIfPresent, Some(self.now())),
+            Condition::When(When::IfStamp(seen)) => (Ask::PutIfStamp, Some(stamp(seen))),
+            Condition::Gone => (Ask::PutIfGone, Some(self.now())),
+        };
+        let name = key.name();
+        let (meta, body) = (row.meta.as_deref(), row.body.as_deref());
+        let columns: [&dyn ToSql; 12] = [
+            &name,
+            &row.number,
+            &row.codec,
+            &row.size,
+            &row.stamp,
+            &row.state,
+            &row.state_until,
+            &row.fresh_until,
+            &row.stale_until,
+            &row.gone_after,
+            &meta,
+            &body,
+        ];
+        let last = last.as_ref().map(|last| last as &dyn ToSql);
+        let bound: Vec<&dyn ToSql> = columns.into_iter().chain(last).collect();
+        Ok(self.execute(ask, &*bound)? == 1)
+    }
+
+    pub(super) fn mark(&self, key: &Key, seen: i64, mark: Mark) -> rusqlite::Result<bool> {
+        let state = mark.state.number();
+        let bound = (key.name(), stamp(mark.stamp), state, ms(mark.until), seen);
+        Ok(self.execute(Ask::Mark, bound)? == 1)
+    }
+
+    pub(super) fn touch(
+        &self,
+        key: &Key,
+        fresh_until: Moment,
+        new_stamp: i64,
+    ) -> rusqlite::Result<Option<Live>> {
+        let before = self.head(key)?;
+        if before.is_some() {
+            let bound = (key.name(), ms(fresh_until), new_stamp, self.now());
+            self.execute(Ask::Touch, bound)?;
+        }
+        Ok(before)
+    }
+
+    pub(super) fn add(&self, key: &Key, delta: i64, new_stamp: i64) -> rusqlite::Result<Sum> {
+        let (least, most) = room_for(delta);
+        let bound = (key.name(), delta, new_stamp, self.now(), least, most);
+        let mut add = self.statement(Ask::Add)?;
+        if let Some(sum) = add.query_row(bound, |row| row.get(0)).optional()? {
+            return Ok(Sum::Is(sum));
+        }
+        let mut plain = self.statement(Ask::Plain)?;
+        let plain = plain.query_row((key.name(), self.now()), |row| row.get(1));
+        Ok(match plain.optional()? {
+            None => Sum::NoSuchKey,
+            Some(false) => Sum::NotPlain,
+            Some(true) => Sum::Overflow,
+        })
+    }
+
+    pub(super) fn delete(&self, keys: &[Key]) -> rusqlite::Result<Vec<Option<Live>>> {
+        let mut statement = self.statement(Ask::Delete)?;
+        let mut delete = |key: &Key| {
+            let live = |row: &rusqlite::Row<'_>| {
+                let live = Live {
+                    fresh_until: row.get(1)?,
+                    meta: blob(row, 2)?,
+                };
+                Ok(row
+                    .get::<_, Option<bool>>(3)?
+                    .unwrap_or(false)
+                    .then_some(live))
+            };
+            let deleted = statement.query_row((key.name(), self.now()), live);
+            Ok(deleted.optional()?.flatten())
+        };
+        keys.iter().map(&mut delete).collect()
+    }
+
+    pub(super) fn raise(&self, space: &str, names: &[Tag], era: u64) -> rusqlite::Result<u64> {
+        let mut next = self.statement(Ask::Next)?;
+        let number: i64 = next.query_row((space, era.cast_signed()), |row| row.get(0))?;
+        for name in names {
+            self.execute(Ask::RaiseTag, (space, found::tag(name), number))?;
+        }
+        Ok(found::natural(number))
+    }
+
+    pub(super) fn raise_floor(&self, space: &str, era: u64) -> rusqlite::Result<()> {
+        self.execute(Ask::RaiseFloor, (space, era.cast_signed()))?;
+        self.execute(Ask::DropNumbers, [space]).map(|_| ())
+    }
+
+    /// Removes a batch of the names from `from` on that lie before `end`; where to go on.
+    pub(super) fn remove_batch(
+        &self,
+        from: &str,
+        end: Option<&str>,
+    ) -> rusqlite::Result<Option<String>> {
+        let mut statement = self.statement(Ask::NextBatch)?;
+        let next: Option<String> = statement
+            .query_row((from, end), |row| row.get(0))
+            .optional()?;
+        self.execute(Ask::RemoveRange, (from, next.as_deref().or(end)))?;
+        Ok(next)
+    }
+
+    pub(super) fn remove_gone(&self, most: u32) -> rusqlite::Result<usize> {
+        self.execute(Ask::RemoveGone, (self.now(), most))
+    }
+
+    pub(super) fn remove_soonest(&self, most: u64) -> rusqlite::Result<usize> {
+        self.execute(
+            Ask::RemoveSoonest,
+            [i64::try_from(most).unwrap_or(row::NEVER)],
+        )
+    }
+
+    pub(super) fn count(&self, most: u64) -> rusqlite::Result<u64> {
+        let most = i64::try_from(most).unwrap_or(row::NEVER);
+        let mut statement = self.statement(Ask::Count)?;
+        statement
+            .query_row([most], |row| row.get(0))
+            .map(found::natural)
+    }
+
+    pub(super) fn drop_old_numbers(&self) -> rusqlite::Result<()> {
+        if self.execute(Ask::LiftFloors, [MOST_NUMBERS])? > 0 {
+            self.execute(Ask::DropOldNumbers, [])?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the columns of `READ`.
+fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    Ok(Row {
+        number: row.get(0)?,
+        codec: row.get(1)?,
+        size: None,
+        stamp: row.get(2)?,
+        state: row.get(3)?,
+        state_until: row.get(4)?,
+        fresh_until: row.get(5)?,
+        stale_until: row.get(6)?,
+        gone_after: 0,
+        meta: blob(row, 7)?,
+        body: blob(row, 8)?,
+    })
+}
+
+fn blob(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<Bytes>> {
+    let blob = row.get_ref(at)?.as_blob_or_null()?;
+    Ok(blob.map(Bytes::copy_from_slice))
+}

@@ -1,0 +1,285 @@
+//! The statements that SQLite and PostgreSQL share, and the conditions that all do.
+//!
+//! `$1`, `$2` … are what is bound. Each statement is one atomic act of the engine underneath.
+
+use super::row::NEVER;
+use super::table::Table;
+
+/// The columns of a row, in the order in which they are written.
+pub(super) const COLUMNS: [&str; 12] = [
+    "name",
+    "number",
+    "codec",
+    "size",
+    "stamp",
+    "state",
+    "state_until",
+    "fresh_until",
+    "stale_until",
+    "gone_after",
+    "meta",
+    "body",
+];
+
+/// The columns of a row beside its name, in the order in which they are read.
+pub(super) const READ: &str =
+    "number, codec, stamp, state, state_until, fresh_until, stale_until, meta, body";
+
+/// A deadline from here on is never, so that the sum of two does not overflow.
+pub(super) const FAR: i64 = NEVER / 2;
+
+/// Whether an integer can be counted up as it stands, where the row is live.
+pub(super) const PLAIN: &str =
+    "(number IS NOT NULL AND meta IS NULL AND state = 0 AND stale_until = fresh_until)";
+
+/// Whether a verb sees a value in the row at `now`; `slot` is the row's name with a dot, or nothing.
+pub(super) fn live(slot: &str, now: &str) -> String {
+    format!(
+        "({slot}fresh_until > {now} AND \
+         ({slot}number IS NOT NULL OR COALESCE(length({slot}body) = {slot}size, FALSE)))"
+    )
+}
+
+/// What is asked of the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// 1: name, 2: now. Gives the columns to read; of a server, behind the name.
+    Get,
+    /// The same of a server, for one name.
+    GetOne,
+    /// 1: name, 2: now. Gives name, deadline and meta of what is live.
+    Heads,
+    /// 1…12: the columns.
+    Put,
+    /// 1…12: the columns, 13: now.
+    PutIfAbsent,
+    PutIfGone,
+    PutIfPresent,
+    /// 1…12: the columns, 13: the stamp.
+    PutIfStamp,
+    /// 1…12: the columns, a list each.
+    PutMany,
+    /// 1: name, 2: stamp, 3: state, 4: until, 5: the stamp seen.
+    Mark,
+    /// 1: name, 2: the new deadline, 3: stamp, 4: now.
+    Touch,
+    /// 1: name, 2: delta, 3: stamp, 4: now, 5 and 6: least and most. Gives the sum.
+    Add,
+    /// 1: name, 2: now. Gives the number of what is live, and whether it is plain.
+    Plain,
+    /// 1: name, 2: now. Gives name, deadline, meta and whether it was live.
+    Delete,
+    /// 1: space, 2: tag; the empty one is the space's own. Gives tag, number, floor, era.
+    Numbers,
+    /// 1: space, 2: an era. Makes the space's own row where it is missing.
+    Draw,
+    /// 1: space, 2: an era. Gives the next number.
+    Next,
+    /// 1: space, 2: an era, 3: tags. Raises them to the next number, and gives it.
+    Raise,
+    /// 1: space, 2: an era. Takes a number, and makes it the floor.
+    RaiseFloor,
+    /// 1: space, 2: tag, 3: number.
+    RaiseTag,
+    /// 1: space.
+    DropNumbers,
+    /// 1: now, 2: how many.
+    RemoveGone,
+    /// 1: how many.
+    RemoveSoonest,
+    /// 1: how far.
+    Count,
+    /// 1: how many numbers a space keeps.
+    LiftFloors,
+    DropOldNumbers,
+    /// 1: the first name, 2: the name after all. Gives the first name of the next batch.
+    NextBatch,
+    /// 1: the first name, 2: the name after all.
+    RemoveRange,
+}
+
+/// Where the two dialects differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// A file in place: asked name by name, and nobody else writes in a transaction.
+    InPlace,
+    /// A server: asked for all names at once; rows are locked.
+    Served,
+}
+
+impl Ask {
+    /// How many there are.
+    pub(super) const COUNT: usize = Self::RemoveRange as usize + 1;
+
+    /// The text of the statement.
+    pub(super) fn text(self, way: Way, table: &Table) -> String {
+        let (entries, numbers) = (table.entries(), table.numbers());
+        let in_place = way == Way::InPlace;
+        let pick = |in_place_text, served| if in_place { in_place_text } else { served };
+        let is_name = match self {
+            Self::GetOne => "name = $1",
+            _ => pick("name = $1", "name = ANY($1)"),
+        };
+        let is_tag = pick("tag = $2", "tag = ANY($2)");
+        let greatest = pick("max", "GREATEST");
+        let skipping = pick("", " FOR UPDATE SKIP LOCKED");
+        let own = format!(
+            "INSERT INTO {numbers} AS own (space, tag, number, floor, era) \
+             VALUES ($1, '', 1, 0, $2) ON CONFLICT (space, tag)"
+        );
+        let text = match self {
+            Self::Get | Self::GetOne => {
+                let name = pick("", "name, ");
+                format!("SELECT {name}{READ} FROM {entries} WHERE {is_name} AND gone_after > $2")
+            }
+            Self::Heads => format!(
+                "SELECT name, fresh_until, meta FROM {entries} WHERE {is_name} AND {}",
+                live("", "$2")
+            ),
+            Self::Put => put(&entries),
+            Self::PutIfAbsent => format!("{} WHERE NOT {}", put(&entries), live("slot.", "$13")),
+            Self::PutIfGone => format!("{} WHERE slot.gone_after <= $13", put(&entries)),
+            Self::PutIfPresent => format!("{} AND {}", update(&entries), live("", "$13")),
+            Self::PutIfStamp => format!("{} AND stamp = $13", update(&entries)),
+            Self::PutMany => put_many(&entries),
+            Self::Mark => format!(
+                "UPDATE {entries} SET stamp = $2, state = $3, state_until = $4, \
+                 gone_after = {greatest}(stale_until, $4) WHERE name = $1 AND stamp = $5"
+            ),
+            Self::Touch => touch(&entries, in_place),
+            Self::Add => format!(
+                "UPDATE {entries} SET number = number + $2, stamp = $3 WHERE name = $1 \
+                 AND fresh_until > $4 AND {PLAIN} AND number BETWEEN $5 AND $6 RETURNING number"
+            ),
+            Self::Plain => format!(
+                "SELECT number, {PLAIN} FROM {entries} WHERE name = $1 AND {}",
+                live("", "$2")
+            ),
+            Self::Delete => format!(
+                "DELETE FROM {entries} WHERE {is_name} RETURNING name, fresh_until, meta, {}",
+                live("", "$2")
+            ),
+            Self::Numbers => format!(
+                "SELECT tag, number, floor, era FROM {numbers} WHERE space = $1 AND {is_tag}"
+            ),
+            Self::Draw => format!("{own} DO NOTHING"),
+            Self::Next => format!("{own} DO UPDATE SET number = own.number + 1 RETURNING number"),
+            // The row of the space is locked by `next`, so numbers and tags are written in turn.
+            Self::Raise => format!(
+                "WITH next AS ({own} DO UPDATE SET number = own.number + 1 RETURNING number), \
+                 raised AS (INSERT INTO {numbers} AS own (space, tag, number) \
+                 SELECT $1, tag, next.number FROM next, unnest($3::text[]) AS tag \
+                 ON CONFLICT (space, tag) \
+                 DO UPDATE SET number = GREATEST(own.number, excluded.number)) \
+                 SELECT number FROM next"
+            ),
+            Self::RaiseFloor => {
+                format!("{own} DO UPDATE SET number = own.number + 1, floor = own.number + 1")
+            }
+            Self::RaiseTag => format!(
+                "INSERT INTO {numbers} AS own (space, tag, number) VALUES ($1, $2, $3) \
+                 ON CONFLICT (space, tag) \
+                 DO UPDATE SET number = {greatest}(own.number, excluded.number)"
+            ),
+            Self::DropNumbers => format!("DELETE FROM {numbers} WHERE space = $1 AND tag <> ''"),
+            Self::RemoveGone => format!(
+                "DELETE FROM {entries} WHERE gone_after <= $1 AND name IN (SELECT name \
+                 FROM {entries} WHERE gone_after <= $1 ORDER BY gone_after LIMIT $2{skipping})"
+            ),
+            Self::RemoveSoonest => format!(
+                "DELETE FROM {entries} WHERE name IN (SELECT name \
+                 FROM {entries} ORDER BY gone_after LIMIT $1{skipping})"
+            ),
+            Self::Count => {
+                format!("SELECT count(*) FROM (SELECT 1 FROM {entries} LIMIT $1) AS counted")
+            }
+            Self::LiftFloors => format!(
+                "UPDATE {numbers} SET floor = number - $1 \
+                 WHERE tag = '' AND number - floor - $1 > $1"
+            ),
+            Self::DropOldNumbers => format!(
+                "DELETE FROM {numbers} AS old WHERE tag <> '' AND number <= (SELECT own.floor \
+                 FROM {numbers} AS own WHERE own.space = old.space AND own.tag = '')"
+            ),
+            Self::NextBatch => format!(
+                "SELECT name FROM {entries} WHERE name >= $1 AND (name < $2 OR $2 IS NULL) \
+                 ORDER BY name LIMIT 1 OFFSET 1000"
+            ),
+            Self::RemoveRange => {
+                format!("DELETE FROM {entries} WHERE name >= $1 AND (name < $2 OR $2 IS NULL)")
+            }
+        };
+        if in_place {
+            text.replace('$', "?")
+        } else {
+            text
+        }
+    }
+}
+
+fn put(entries: &str) -> String {
+    let bound: Vec<_> = (1..=COLUMNS.len()).map(|at| format!("${at}")).collect();
+    format!(
+        "INSERT INTO {entries} AS slot ({}) VALUES ({}) {}",
+        COLUMNS.join(", "),
+        bound.join(", "),
+        replace()
+    )
+}
+
+fn replace() -> String {
+    let excluded = COLUMNS[1..]
+        .iter()
+        .map(|name| format!("{name} = excluded.{name}"));
+    let excluded = excluded.collect::<Vec<_>>().join(", ");
+    format!("ON CONFLICT (name) DO UPDATE SET {excluded}")
+}
+
+/// Many rows at once, in the order of their names, so that two such statements do not wait for each
+/// other in a ring.
+fn put_many(entries: &str) -> String {
+    let types = ["text", "bigint", "smallint", "bigint", "bigint", "smallint"];
+    let types = types.into_iter().chain(["bigint"; 4]).chain(["bytea"; 2]);
+    let lists: Vec<_> = (1..)
+        .zip(types)
+        .map(|(at, kind)| format!("${at}::{kind}[]"))
+        .collect();
+    let columns = COLUMNS.join(", ");
+    let rows = format!(
+        "SELECT * FROM unnest({}) AS given ({columns}) ORDER BY 1",
+        lists.join(", ")
+    );
+    format!(
+        "INSERT INTO {entries} AS slot ({columns}) {rows} {}",
+        replace()
+    )
+}
+
+fn update(entries: &str) -> String {
+    let bound = (2..)
+        .zip(&COLUMNS[1..])
+        .map(|(at, name)| format!("{name} = ${at}"));
+    let bound = bound.collect::<Vec<_>>().join(", ");
+    format!("UPDATE {entries} SET {bound} WHERE name = $1")
+}
+
+/// The grace moves along with the deadline. A server gives deadline and meta as they were.
+fn touch(entries: &str, in_place: bool) -> String {
+    let live = live("", "$4");
+    let stale = format!(
+        "CASE WHEN $2 >= {FAR} OR stale_until >= {FAR} OR stale_until <= fresh_until THEN $2 \
+         ELSE $2 + (stale_until - fresh_until) END"
+    );
+    let update = format!(
+        "UPDATE {entries} SET fresh_until = $2, stale_until = {stale}, gone_after = {stale}, \
+         stamp = $3, state = 0, state_until = 0"
+    );
+    if in_place {
+        return format!("{update} WHERE name = $1 AND {live}");
+    }
+    format!(
+        "{update} FROM (SELECT name AS was_name, fresh_until AS was_fresh, meta AS was_meta \
+         FROM {entries} WHERE name = $1 AND {live} FOR UPDATE) AS was \
+         WHERE name = was_name RETURNING was_fresh, was_meta"
+    )
+}
