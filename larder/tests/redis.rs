@@ -76,10 +76,11 @@ async fn store() -> (Redis, String, Shared) {
 /// A plain connection, to see what is really there.
 async fn raw(url: &str) -> redis::aio::MultiplexedConnection {
     let client = redis::Client::open(url).expect("a good URL");
-    client
-        .get_multiplexed_async_connection()
-        .await
-        .expect("the server is there")
+    let connection = client.get_multiplexed_async_connection().await;
+    let mut connection = connection.expect("the server is there");
+    // What a test asks of a server may take long on a busy machine.
+    connection.set_response_timeout(LONG);
+    connection
 }
 
 fn text(clock: &Clock, text: &'static str) -> Entry {
@@ -789,7 +790,6 @@ async fn too_many_numbers_are_dropped_and_the_floor_is_raised_over_them() {
         .arg(1)
         .arg(":@:numbers")
         .to_owned();
-    raw.set_response_timeout(LONG);
     fill.query_async::<redis::Value>(&mut raw).await.unwrap();
 
     assert_eq!(store.raise(tags("", &names)).await.unwrap(), 1);
@@ -960,7 +960,6 @@ async fn what_cannot_be_read_back_is_refused_and_is_not_live() {
     let store = Redis::builder(server.url()).timeout(LONG);
     let store = store.connect().await.unwrap();
     let mut raw = raw(&server.url()).await;
-    raw.set_response_timeout(LONG);
     let clock = store.clock();
     let key = Key::new(format!("{prefix}:1:k"));
     let most = usize::try_from(larder::MAX_DECODED).unwrap();
