@@ -1754,26 +1754,20 @@ async fn a_server_that_takes_no_writes_can_be_read_from_and_loses_nothing() {
 
 #[tokio::test]
 async fn somebodys_key_in_place_of_the_record_of_restarts_is_replaced() {
-    let server = RedisServer::start();
-    let mut raw = raw(&server.url()).await;
-    raw.set(":@:restarts", "somebody's").await.unwrap();
-    raw.set(":1:old", 5).await.unwrap();
+    let mut server = RedisServer::start();
+    let mut admin = raw(&server.url()).await;
+    admin.set(":@:restarts", "somebody's").await.unwrap();
+    admin.set(":1:old", 5).await.unwrap();
+    redis::cmd("SAVE").exec_async(&mut admin).await.unwrap();
+    server.start_again();
     let store = Redis::connect(server.url()).await.unwrap();
 
     assert_eq!(value(&store, &Key::new(":1:old")).await, None);
 
-    put(
-        &store,
-        &Key::new(":1:n"),
-        integer(store.clock(), 1),
-        When::Always,
-    )
-    .await;
+    let (key, one) = (Key::new(":1:n"), integer(store.clock(), 1));
+    put(&store, &key, one, When::Always).await;
     let other = Redis::connect(server.url()).await.unwrap();
-    assert_eq!(
-        value(&other, &Key::new(":1:n")).await,
-        Some(Value::Integer(1))
-    );
+    assert_eq!(value(&other, &key).await, Some(Value::Integer(1)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
