@@ -410,8 +410,9 @@ impl Maker<'_> {
                 return false;
             };
             if entry.stamp != stamp {
-                let same =
-                    |found: &Arc<HeaderList>| found.mark == list.mark && found.names == list.names;
+                let same = |found: &Arc<HeaderList>| {
+                    found.mark == list.mark && found.names == list.names
+                };
                 let Some(found) = self.route.list(entry).filter(same) else {
                     return false;
                 };

@@ -146,9 +146,7 @@ impl Site {
             // What was made was its client's own: of the others one makes the page for all.
             Fetched::Alone(load, Bypass::Passed, _)
                 if !is_personal(question.asked, &settings.rules)
-                    && question
-                        .route
-                        .is_personal(settings.cache.shared.clock.now()) =>
+                    && question.route.is_personal(settings.cache.shared.clock.now()) =>
             {
                 Ok(Made::Again(returned(load)))
             }
