@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use larder::store::{Found, Numbers, Store, Sum, Tags, When};
+use larder::store::{Found, Numbers, Scan, Store, Sum, Tags, When};
 use larder::{Clock, Entry, Head, Key, Mark, Moment, Result, Stamp, State, Tag, Value};
 
 /// Keeps entries in a map, without bounds.
@@ -198,6 +198,10 @@ impl Store for Plain {
 
     async fn close(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn scan(&self) -> Option<&dyn Scan> {
+        None
     }
 }
 

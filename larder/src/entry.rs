@@ -481,6 +481,18 @@ impl Head {
     }
 }
 
+/// The whole key that a frame states: of a hashed name nothing else tells it.
+#[cfg(feature = "redis")]
+pub(crate) fn whole_key(frame: &[u8]) -> Option<&str> {
+    let mut meta = Reader(frame.get(HEADER..)?);
+    meta.u64()?;
+    for _ in 0..meta.u32()? {
+        meta.text()?;
+        meta.u64()?;
+    }
+    meta.text()
+}
+
 fn plain_integer(bytes: &[u8]) -> Option<i64> {
     let first = bytes.first()?;
     if (!first.is_ascii_digit() && *first != b'-') || bytes.len() > MOST_DIGITS {

@@ -109,6 +109,7 @@ const NULL_DECLINES: &[&str] = &[
     "numbers_at_once_are_all_different",
     "spaces_count_for_themselves",
     "clear_raises_the_floor_over_every_number",
+    "keys_are_listed_page_by_page",
 ];
 
 fn here(store: impl Store) -> Making {

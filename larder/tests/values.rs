@@ -37,8 +37,10 @@ async fn left(cache: &Cache, key: impl AsRef<str>) -> Option<Ttl> {
     let left = cache.ttl(key).await.unwrap();
     match left {
         Some(Ttl::For(span)) if format!("{cache:?}").contains("redis") => {
-            let halves = (span.as_secs_f64() * 2.0).ceil();
-            Some(Ttl::For(Duration::from_secs_f64(halves / 2.0)))
+            let tenths = (span.as_secs_f64() * 10.0).round();
+            Some(Ttl::For(Duration::from_secs_f64(
+                (tenths / 5.0).ceil() / 2.0,
+            )))
         }
         left => left,
     }

@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | `mod.rs` | [`Cache`] and the verbs that read or change one key |
 //! | `builder.rs` | its settings |
+//! | `caches.rs` | caches by name |
 //! | `write.rs` | the verbs that write values: set, add, `set_many` |
 //! | `load.rs` | the verbs that load: fetch, `get_or_set` |
-//! | `many.rs` | `fetch_many` |
+//! | `many.rs`, `lead_many.rs` | `fetch_many` |
+//! | `keys.rs` | listing keys |
 //! | `look.rs` | reading a slot and judging its tags |
 //! | `fetch.rs` | the engine: serve, wait, or load |
 //! | `lead.rs` | the engine: loading under a lease |
@@ -17,9 +19,12 @@
 //! | `rules.rs` | the engine's rules, which a simulation can break |
 
 mod builder;
+mod caches;
 mod counts;
 mod fetch;
+mod keys;
 mod lead;
+mod lead_many;
 mod load;
 mod look;
 mod many;
@@ -38,15 +43,19 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 pub use self::builder::CacheBuilder;
+pub use self::caches::Caches;
 use self::counts::Counters;
 pub use self::counts::Counts;
 use self::counts::count;
+pub use self::keys::Keys;
 pub use self::load::{Fetch, FetchError, FetchHere, Loading};
 pub use self::many::FetchMany;
 pub use self::policy::Policy;
 #[cfg(feature = "simulation")]
 pub use self::rules::Rule;
-use self::rules::Rules;
+#[cfg(not(feature = "simulation"))]
+pub(crate) use self::rules::Rule;
+pub(crate) use self::rules::Rules;
 use self::scope::Scope;
 pub use self::ticket::{SetTicket, Ticket};
 pub use self::write::{Add, Set, SetMany};
@@ -90,6 +99,7 @@ pub struct Cache {
     version: Version,
     /// `prefix:version:`, which begins every key.
     scope: Arc<str>,
+    codec: Codec,
     untracked: bool,
 }
 
@@ -101,7 +111,6 @@ pub(crate) struct Shared {
     space: Box<str>,
     key_function: Option<KeyFunction>,
     default_ttl: Ttl,
-    codec: Codec,
     hints: look::Hints,
     pub(crate) flights: Arc<Flights>,
     failures: lead::Failures,
@@ -152,6 +161,28 @@ impl Cache {
             scope,
             ..self.clone()
         })
+    }
+
+    /// This cache, with another codec. What was written by one is a miss to the others.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// use larder::{Cache, Codec, store::Memory};
+    ///
+    /// let cache = Cache::new(Memory::new());
+    /// cache.with_codec(Codec::Raw).set("page", "<p>").await?;
+    /// assert_eq!(cache.get::<String>("page").await?, None);
+    /// assert_eq!(cache.get_bytes("page").await?.unwrap(), "<p>");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_codec(&self, codec: Codec) -> Self {
+        Self {
+            codec,
+            ..self.clone()
+        }
     }
 
     /// This cache, whose reads inside a load do not become dependencies of what is loaded.
@@ -298,7 +329,11 @@ impl Cache {
 
     async fn head(&self, key: impl AsRef<str>) -> Result<Option<crate::Head>> {
         let heads = self.shared.store.heads(&[self.key(key)]).await?;
-        Ok(self.unmoved(heads).await?.pop().flatten())
+        let head = self.unmoved(heads).await?.pop().flatten();
+        if let Some(head) = &head {
+            self.absorb(head.tags.as_deref(), None);
+        }
+        Ok(head)
     }
 
     /// Gives the value at `key` a new TTL from now on; says whether there was one. A TTL of zero
@@ -568,6 +603,11 @@ impl Cache {
         self.shared.store.close().await
     }
 
+    /// What the store is called, without a password: `redis://cache:6379/1`.
+    pub fn store_name(&self) -> String {
+        self.shared.store.to_string()
+    }
+
     /// How often what came of a key, since the cache was made.
     pub fn counts(&self) -> Counts {
         self.shared.counters.snapshot()
@@ -601,7 +641,7 @@ impl Cache {
     }
 
     fn decode<T: DeserializeOwned>(&self, entry: &Entry) -> Option<T> {
-        self.shared.codec.decode(entry.codec, entry.value.as_ref()?)
+        self.codec.decode(entry.codec, entry.value.as_ref()?)
     }
 
     /// Counts an outcome and tells the listener.

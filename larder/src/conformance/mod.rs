@@ -27,6 +27,7 @@
 //! | `values.rs` | reading, writing, counting, deleting |
 //! | `slots.rs` | leases and markers: what every verb sees in each state of a slot |
 //! | `numbers.rs` | the numbers of tags |
+//! | `scans.rs` | listing keys, where a store can |
 
 #![expect(
     clippy::unwrap_used,
@@ -34,6 +35,7 @@
 )]
 
 mod numbers;
+mod scans;
 mod slots;
 mod values;
 
@@ -122,6 +124,8 @@ pub const CLAUSES: &[(&str, Clause)] = clauses![
         clear_raises_the_floor_over_every_number,
         clear_leaves_the_numbers_of_other_spaces,
         numbers_are_read_after_entries;
+    scans:
+        keys_are_listed_page_by_page;
 ];
 
 /// A store under test, with names that no other clause uses.

@@ -113,7 +113,9 @@ impl Routes {
             keep = !keep;
             keep
         });
-        let left = known.values().map(|route| route.bytes.load(Ordering::Relaxed));
+        let left = known
+            .values()
+            .map(|route| route.bytes.load(Ordering::Relaxed));
         self.bytes.store(left.sum(), Ordering::Relaxed);
     }
 }
@@ -127,7 +129,8 @@ impl Route {
 
     /// Takes note that a request with something of its sender's made no page for others.
     pub(super) fn is_personal_until(&self, moment: Moment) {
-        self.personal_until.store(moment.as_millis(), Ordering::Relaxed);
+        self.personal_until
+            .store(moment.as_millis(), Ordering::Relaxed);
     }
 
     /// Whether that was a moment ago.

@@ -137,9 +137,7 @@ impl Site {
         parts: &request::Parts,
         question: &Question,
     ) -> Option<Response<PageBody<B>>> {
-        let Settings {
-            cache, keys, ..
-        } = &self.settings;
+        let Settings { cache, keys, .. } = &self.settings;
         let route = &question.route;
         let variant = route.variant(&parts.headers, keys, cache);
         let [list, page] = cache.look_at_pair_now(&route.list_key, &variant.key)?;

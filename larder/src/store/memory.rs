@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 use super::marks::Stripe;
-use super::{Found, Spaces, Store, Sum, Tags, When};
+use super::{Found, Scan, Scanned, Spaces, Store, Sum, Tags, When};
 use crate::entry::{Decoded, Entry, Head, Mark, Stamp, Tag, Value};
 use crate::{Clock, Error, ErrorKind, Key, Moment, Result};
 
@@ -208,6 +208,12 @@ impl Memory {
     #[cfg(feature = "simulation")]
     pub(crate) fn forget_numbers(&self) {
         self.0.spaces.forget();
+    }
+
+    /// Loses the tags' numbers, era and counter with them.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn lose_numbers(&self) {
+        self.0.spaces.lose();
     }
 
     /// Every value that is kept.
@@ -485,6 +491,22 @@ impl Store for Memory {
 
     async fn close(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn scan(&self) -> Option<&dyn Scan> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Scan for Memory {
+    async fn page(&self, scope: &str, from: Option<&str>, limit: usize) -> Result<Scanned> {
+        let now = self.0.clock.now();
+        let live = |(key, entry): (Key, Arc<Entry>)| {
+            (key.name().starts_with(scope) && entry.is_live(now)).then_some(key)
+        };
+        let keys = self.0.entries.iter().filter_map(live);
+        Ok(Scanned::of(keys, from, limit))
     }
 }
 

@@ -15,6 +15,7 @@ mod null;
 mod numbers;
 #[cfg(feature = "redis")]
 mod redis;
+mod scan;
 
 use std::fmt::{Debug, Display};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub use numbers::Numbers;
 pub(crate) use numbers::Spaces;
 #[cfg(feature = "redis")]
 pub use redis::{Redis, RedisBuilder};
+pub use scan::{Scan, Scanned};
 
 /// When [`Store::put`] may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +147,9 @@ pub trait Store: Debug + Display + Send + Sync + 'static {
 
     /// Lets go of connections and finishes what is under way.
     async fn close(&self) -> Result<()>;
+
+    /// The power to list keys, if the store has it.
+    fn scan(&self) -> Option<&dyn Scan>;
 }
 
 macro_rules! forward_to_inner {
@@ -190,6 +195,9 @@ macro_rules! forward_to_inner {
             }
             async fn close(&self) -> Result<()> {
                 (**self).close().await
+            }
+            fn scan(&self) -> Option<&dyn Scan> {
+                (**self).scan()
             }
         }
     };

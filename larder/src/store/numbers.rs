@@ -155,6 +155,13 @@ mod spaces {
             }
         }
 
+        /// Drops all that is known of every space.
+        #[cfg(feature = "simulation")]
+        pub(crate) fn lose(&self) {
+            let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
+            spaces.clear();
+        }
+
         fn shared(&self) -> RwLockReadGuard<'_, HashMap<Box<str>, Space>> {
             self.spaces.read().unwrap_or_else(PoisonError::into_inner)
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use larder::store::{Found, Numbers, Store, Sum, Tags, When};
+use larder::store::{Found, Numbers, Scan, Store, Sum, Tags, When};
 use larder::{Clock, Entry, Head, Key, Mark, Moment, Result, Stamp, Value};
 
 use crate::own_store::Plain;
@@ -123,5 +123,9 @@ impl Store for Racy {
 
     async fn close(&self) -> Result<()> {
         self.inner.close().await
+    }
+
+    fn scan(&self) -> Option<&dyn Scan> {
+        None
     }
 }

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, Request, Uri, request};
 use larder::django_keys::{KeyFormat, fragment_key};
 use larder::page::keys::{self, KeyOptions, Origin};
-use larder::page::rules::{Cookies, Vary, vary};
+use larder::page::rules::{Vary, vary};
 use serde_json::{Value, json};
 
 use crate::django::{Version, check, text};

@@ -5,8 +5,8 @@
 //! clients decide, and a `Range` gets the whole page.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, HOST, PRAGMA,
-    SET_COOKIE, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    COOKIE, HOST, PRAGMA, SET_COOKIE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, request, response};
 
@@ -412,11 +412,19 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     let text = joined(headers, &CONTENT_TYPE, ",").unwrap_or_default();
     let kind = text.split([';', ',']).next().unwrap_or_default().trim();
     // One that says how long it is has an end.
-    STREAMS.iter().any(|stream| kind.eq_ignore_ascii_case(stream)) && length(headers).is_none()
+    STREAMS
+        .iter()
+        .any(|stream| kind.eq_ignore_ascii_case(stream))
+        && length(headers).is_none()
 }
 
 fn is_encoded(headers: &HeaderMap) -> bool {
-    let encoded = |line: &HeaderValue| !line.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    let encoded = |line: &HeaderValue| {
+        !line
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"identity")
+    };
     headers.get_all(CONTENT_ENCODING).iter().any(encoded)
 }
 

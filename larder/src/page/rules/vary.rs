@@ -243,7 +243,10 @@ mod tests {
     fn a_cookie_that_matters_is_a_value_of_its_own() {
         let lang = |text: &'static str| one("cookie:lang", &headers(&[("cookie", text)]));
 
-        for text in ["_ga=123; theme=dark; lang=de", "lang=de;theme=dark; _ga=456"] {
+        for text in [
+            "_ga=123; theme=dark; lang=de",
+            "lang=de;theme=dark; _ga=456",
+        ] {
             assert_eq!(lang(text).as_deref(), Some("de"), "{text}");
         }
         assert_eq!(lang("lang=").as_deref(), Some(""));
@@ -257,7 +260,9 @@ mod tests {
         let lang = |text: &[u8]| {
             let mut headers = HeaderMap::new();
             headers.insert(COOKIE, HeaderValue::from_bytes(text).expect("a value"));
-            values(&["cookie:lang".to_owned()], &headers)[0].as_deref().map(<[u8]>::to_vec)
+            values(&["cookie:lang".to_owned()], &headers)[0]
+                .as_deref()
+                .map(<[u8]>::to_vec)
         };
 
         assert_eq!(lang(b"%6Cang=fr").as_deref(), Some(&b"\0%6Cang=fr"[..]));

@@ -62,7 +62,7 @@ impl Redis {
         let mut scanned_by: Option<Arc<Link>> = None;
         loop {
             let build = |_: &Link| {
-                let scan = restarts::scan_command(&cursor, &pattern);
+                let scan = restarts::scan_command(&cursor, &pattern, restarts::SCANNED);
                 let mut renew = cmd("PEXPIRE");
                 renew.arg(UNDER_WAY).arg(60_000);
                 pipeline([scan, renew].into_iter().chain(names.iter().map(unlink)))
@@ -95,6 +95,7 @@ impl Redis {
     }
 }
 
-fn is_slot_within(name: &[u8], scope: &str) -> bool {
+/// Whether the name is within `scope`, and none of Larder's own records.
+pub(super) fn is_slot_within(name: &[u8], scope: &str) -> bool {
     name.starts_with(scope.as_bytes()) && !std::str::from_utf8(name).is_ok_and(restarts::is_record)
 }

@@ -35,6 +35,7 @@
 //! | `restarts.rs` | bare integers across a restart of the server |
 //! | `scripts.rs`, `lua/` | the scripts |
 //! | `reply.rs` | replies to values |
+//! | `scan.rs` | listing keys |
 //! | `glob.rs` | patterns |
 
 mod act;
@@ -46,6 +47,7 @@ mod errors;
 mod glob;
 mod reply;
 mod restarts;
+mod scan;
 mod scripts;
 
 use std::collections::BTreeSet;
@@ -58,7 +60,7 @@ use redis::{Cmd, Pipeline, Value as Reply, cmd};
 use self::act::Again;
 pub use self::builder::RedisBuilder;
 use self::connection::{Connector, Link};
-use super::{Found, Numbers, Store, Sum, Tags, When};
+use super::{Found, Numbers, Scan, Store, Sum, Tags, When};
 use crate::entry::{Entry, Head, Mark, Stamp, State, Value};
 use crate::{Clock, Error, ErrorKind, Key, MAX_DECODED, Moment, Result};
 
@@ -442,6 +444,10 @@ impl Store for Redis {
     async fn close(&self) -> Result<()> {
         self.0.close();
         Ok(())
+    }
+
+    fn scan(&self) -> Option<&dyn Scan> {
+        Some(self)
     }
 }
 

@@ -134,7 +134,7 @@ impl Link {
         let pattern = format!("{}*", glob::escaped(group));
         let mut cursor = String::from("0");
         loop {
-            let scan = one(&scan_command(&cursor, &pattern));
+            let scan = one(&scan_command(&cursor, &pattern, SCANNED));
             let answers = within(clock, limit, self.send(&scan)).await?;
             let (next, names) = scanned(answers.into_iter().next())?;
             let ours = |name: &&Vec<u8>| {
@@ -174,10 +174,13 @@ fn one(command: &redis::Cmd) -> Pipeline {
     pipeline
 }
 
-pub(super) fn scan_command(cursor: &str, pattern: &str) -> redis::Cmd {
+/// How many keys the server looks at in one step.
+pub(super) const SCANNED: usize = 500;
+
+pub(super) fn scan_command(cursor: &str, pattern: &str, count: usize) -> redis::Cmd {
     let mut scan = cmd("SCAN");
     scan.arg(cursor).arg("MATCH").arg(pattern);
-    scan.arg("COUNT").arg(500);
+    scan.arg("COUNT").arg(count.clamp(1, 10_000));
     scan
 }
 
