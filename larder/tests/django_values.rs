@@ -213,9 +213,15 @@ async fn settings_of_a_cache_are_taken_as_django_takes_them() {
 }
 
 /// Default TTL, prefix and version of a cache made with Django's settings.
-/// Rounded to tenths of a second: a server's clock does not stand still meanwhile.
+/// Rounded to tenths of a second, and up to halves where that hides nothing: a server's clock does not
+/// stand still meanwhile.
 fn tenths(seconds: f64) -> f64 {
-    (seconds * 10.0).round() / 10.0
+    let tenths = (seconds * 10.0).round();
+    if tenths < 50.0 {
+        tenths / 10.0
+    } else {
+        (tenths / 5.0).ceil() / 2.0
+    }
 }
 
 async fn settings(ground: &Ground, input: &Value) -> Answer {

@@ -22,6 +22,8 @@ const ACT: &str = "LARDER_TEST_ACT";
 const URL: &str = "LARDER_TEST_URL";
 const PROCESSES: usize = 4;
 
+type Test = fn(&str);
+
 fn main() {
     if let Ok(act) = std::env::var(ACT) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -30,7 +32,6 @@ fn main() {
             .unwrap();
         return runtime.block_on(act_as(&act));
     }
-    type Test = fn(&str);
     let tests: [(&str, Test); 3] = [
         ("a_thousand_callers_make_one_load", one_load),
         ("a_thousand_counts_all_count", every_count),
@@ -154,7 +155,7 @@ async fn fetch(cache: &Cache) -> usize {
                     Ok::<_, Infallible>("loaded".to_owned())
                 };
                 // Patient: on a busy machine the one load may take long.
-                let policy = larder::Policy::new().wait(Duration::from_secs(60));
+                let policy = larder::Policy::new().wait(Duration::from_mins(1));
                 cache.fetch("cold", load).policy(policy).await.unwrap()
             })
         })

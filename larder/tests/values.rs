@@ -1263,3 +1263,27 @@ async fn close_waits_for_the_loads_under_way() {
 
     assert_eq!(number(&cache, "k").await, Some(5));
 }
+
+#[tokio::test]
+async fn an_integer_that_was_loaded_hands_its_life_on_also_when_it_is_a_hit() {
+    for ground in grounds::all() {
+        let cache = ground.cache();
+        let count = |cache: Cache| async move {
+            let load = || async { Ok::<_, Infallible>(5) };
+            cache.fetch("count", load).ttl(30 * SECOND).await.unwrap()
+        };
+        count(cache.clone()).await;
+        let inner = cache.clone();
+        let load = move || async move { Ok::<_, Infallible>(count(inner).await + 1) };
+
+        let page = cache.fetch("page", load).ttl(300 * SECOND);
+
+        assert_eq!(page.await.unwrap(), 6);
+        let left = cache.ttl("page").await.unwrap();
+        let Some(Ttl::For(left)) = left else {
+            panic!("{}: {left:?}", ground.name);
+        };
+        assert!(left <= 30 * SECOND, "{}: {left:?}", ground.name);
+        assert_eq!(cache.incr("count", 1).await.unwrap(), 6, "{}", ground.name);
+    }
+}

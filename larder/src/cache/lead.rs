@@ -231,7 +231,8 @@ impl Cache {
                 Duration::ZERO
             } else {
                 kept.grace
-            });
+            })
+            .framed();
         entry.codec = kept.codec;
         if let Some(tagged) = &tagged {
             entry = entry.with_tags(Tagged::clone(tagged));

@@ -148,11 +148,12 @@ impl IntoFuture for SetTicket {
                 ticket.mark = None;
                 return Ok(false);
             };
-            let written = ticket
-                .cache
-                .shared
-                .store
-                .put(&ticket.key, entry, When::IfStamp(mark));
+            let written =
+                ticket
+                    .cache
+                    .shared
+                    .store
+                    .put(&ticket.key, entry.framed(), When::IfStamp(mark));
             let written = written.await?;
             // The lease went with the write.
             ticket.mark = None;
