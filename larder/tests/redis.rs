@@ -793,7 +793,6 @@ async fn too_many_numbers_are_dropped_and_the_floor_is_raised_over_them() {
         .arg(1)
         .arg(":@:numbers")
         .to_owned();
-    raw.set_response_timeout(LONG);
     fill.query_async::<redis::Value>(&mut raw).await.unwrap();
 
     assert_eq!(store.raise(tags("", &names)).await.unwrap(), 1);
@@ -964,7 +963,6 @@ async fn what_cannot_be_read_back_is_refused_and_is_not_live() {
     let store = Redis::builder(server.url()).timeout(LONG);
     let store = store.connect().await.unwrap();
     let mut raw = raw(&server.url()).await;
-    raw.set_response_timeout(LONG);
     let clock = store.clock();
     let key = Key::new(format!("{prefix}:1:k"));
     let most = usize::try_from(larder::MAX_DECODED).unwrap();
@@ -1759,26 +1757,20 @@ async fn a_server_that_takes_no_writes_can_be_read_from_and_loses_nothing() {
 
 #[tokio::test]
 async fn somebodys_key_in_place_of_the_record_of_restarts_is_replaced() {
-    let server = RedisServer::start();
-    let mut raw = raw(&server.url()).await;
-    raw.set(":@:restarts", "somebody's").await.unwrap();
-    raw.set(":1:old", 5).await.unwrap();
+    let mut server = RedisServer::start();
+    let mut admin = raw(&server.url()).await;
+    admin.set(":@:restarts", "somebody's").await.unwrap();
+    admin.set(":1:old", 5).await.unwrap();
+    redis::cmd("SAVE").exec_async(&mut admin).await.unwrap();
+    server.start_again();
     let store = Redis::connect(server.url()).await.unwrap();
 
     assert_eq!(value(&store, &Key::new(":1:old")).await, None);
 
-    put(
-        &store,
-        &Key::new(":1:n"),
-        integer(store.clock(), 1),
-        When::Always,
-    )
-    .await;
+    let (key, one) = (Key::new(":1:n"), integer(store.clock(), 1));
+    put(&store, &key, one, When::Always).await;
     let other = Redis::connect(server.url()).await.unwrap();
-    assert_eq!(
-        value(&other, &Key::new(":1:n")).await,
-        Some(Value::Integer(1))
-    );
+    assert_eq!(value(&other, &key).await, Some(Value::Integer(1)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -95,6 +95,7 @@ impl Redis {
     }
 }
 
+/// Whether the name is within `scope`, and none of Larder's own records.
 pub(super) fn is_slot_within(name: &[u8], scope: &str) -> bool {
     name.starts_with(scope.as_bytes()) && !std::str::from_utf8(name).is_ok_and(restarts::is_record)
 }

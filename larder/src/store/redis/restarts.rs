@@ -46,12 +46,12 @@ pub(super) fn is_record(name: &str) -> bool {
 }
 
 impl Link {
-    /// The groups of `keys` that have not been looked after yet.
+    /// The groups of `keys` that have not been looked after yet, if that has to be done at all.
     pub(super) fn unknown<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a Key>,
     ) -> BTreeSet<Box<str>> {
-        if self.incarnation == 0 {
+        if self.incarnation == 0 || !self.has_older {
             return BTreeSet::new();
         }
         let groups = self.groups();
@@ -74,11 +74,7 @@ impl Link {
         {
             return Ok(Some(sweep.clone()));
         }
-        let is_good = match self.good_in(group).await? {
-            None => !self.has_older,
-            Some(good_in) => good_in == self.incarnation_text(),
-        };
-        if !is_good {
+        if self.good_in(group).await? != Some(self.incarnation_text()) {
             return Ok(Some(self.start_sweep(group, clock, limit)));
         }
         self.remember(group);
