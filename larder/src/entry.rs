@@ -347,6 +347,11 @@ impl Entry {
         if let (true, Some(Value::Integer(number))) = (self.is_plain(), &self.value) {
             return Bytes::from(number.to_string());
         }
+        self.to_full_frame(key, incarnation)
+    }
+
+    /// The frame, also of a plain integer: for a store that can keep stamp and deadlines of that too.
+    pub(crate) fn to_full_frame(&self, key: &Key, incarnation: u64) -> Bytes {
         let body = self.value.as_ref().map_or(0, Value::len);
         let mut frame = BytesMut::with_capacity(HEADER + 64 + key.whole().len() + body);
         frame.put_u8(FORMAT);

@@ -58,16 +58,103 @@ impl Numbers {
 }
 
 #[cfg(any(feature = "memory", feature = "simulation"))]
+use space::Space;
+#[cfg(any(feature = "memory", feature = "simulation"))]
 pub(crate) use spaces::Spaces;
+
+#[cfg(any(feature = "memory", feature = "simulation"))]
+mod space {
+    use std::collections::HashMap;
+
+    use super::Numbers;
+    use crate::entry::Tag;
+
+    /// The numbers of one tag space, for a store that counts by itself.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub(crate) struct Space {
+        pub(crate) era: u64,
+        pub(crate) seq: u64,
+        pub(crate) floor: u64,
+        pub(crate) of: HashMap<Tag, u64>,
+    }
+
+    impl Space {
+        pub(crate) fn new(era: u64) -> Self {
+            Self {
+                era,
+                seq: 0,
+                floor: 0,
+                of: HashMap::new(),
+            }
+        }
+
+        pub(crate) fn numbers(&self, names: &[Tag]) -> Numbers {
+            let of = names
+                .iter()
+                .map(|name| self.of.get(name).copied())
+                .collect();
+            Numbers {
+                era: self.era,
+                seq: self.seq,
+                floor: self.floor,
+                of,
+            }
+        }
+
+        /// Takes the next number and raises `names` to it; of more than `most` numbers the oldest
+        /// half is dropped.
+        pub(crate) fn raise(&mut self, names: &[Tag], most: usize) -> u64 {
+            self.seq += 1;
+            for name in names {
+                self.of.insert(name.clone(), self.seq);
+            }
+            if self.of.len() > most {
+                self.drop_oldest_half();
+            }
+            self.seq
+        }
+
+        /// Raises the floor over every number given, and drops them: a number of its own would keep a
+        /// tag below the floor.
+        pub(crate) fn raise_floor(&mut self) {
+            self.seq += 1;
+            self.floor = self.seq;
+            self.of.clear();
+        }
+
+        pub(crate) fn drop_oldest_half(&mut self) {
+            let mut numbers: Vec<u64> = self.of.values().copied().collect();
+            let middle = numbers.len() / 2;
+            let (_, &mut median, _) = numbers.select_nth_unstable(middle);
+            self.of.retain(|_, number| *number > median);
+            self.floor = self.floor.max(median);
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn dropped_numbers_raise_the_floor_over_them() {
+            let mut space = Space::new(1);
+            for tag in ["a", "b", "c", "d"] {
+                space.raise(&[tag.into()], 3);
+            }
+
+            let numbers = space.numbers(&["a".into(), "d".into()]);
+            assert_eq!((numbers.at(0), numbers.at(1), numbers.floor), (3, 4, 3));
+        }
+    }
+}
 
 #[cfg(any(feature = "memory", feature = "simulation"))]
 mod spaces {
     use std::collections::HashMap;
     use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-    use super::Numbers;
+    use super::{Numbers, Space};
     use crate::Clock;
-    use crate::entry::Tag;
     use crate::store::Tags;
 
     /// Numbers kept before the oldest half is dropped and the floor raised over it.
@@ -76,14 +163,6 @@ mod spaces {
     /// The tag spaces of a store in this process, under one lock.
     #[derive(Debug, Default)]
     pub(crate) struct Spaces(RwLock<HashMap<Box<str>, Space>>);
-
-    #[derive(Debug)]
-    struct Space {
-        era: u64,
-        seq: u64,
-        floor: u64,
-        of: HashMap<Tag, u64>,
-    }
 
     impl Spaces {
         /// The numbers of `tags`; a space that nobody has used gets its era now.
@@ -96,26 +175,12 @@ mod spaces {
 
         /// Takes the next number and raises `tags` to it.
         pub(crate) fn raise(&self, tags: Tags<'_>, clock: &Clock) -> u64 {
-            self.with(tags.space, clock, |space| {
-                space.seq += 1;
-                for tag in tags.names {
-                    space.of.insert(tag.clone(), space.seq);
-                }
-                if space.of.len() > MOST {
-                    space.drop_oldest_half();
-                }
-                space.seq
-            })
+            self.with(tags.space, clock, |space| space.raise(tags.names, MOST))
         }
 
-        /// Raises the floor over every number given, and drops them: a number of its own would keep a
-        /// tag below the floor.
+        /// Raises the floor of `space` over every number given.
         pub(crate) fn raise_floor(&self, space: &str, clock: &Clock) {
-            self.with(space, clock, |space| {
-                space.seq += 1;
-                space.floor = space.seq;
-                space.of.clear();
-            });
+            self.with(space, clock, Space::raise_floor);
         }
 
         /// Drops the oldest half of the numbers, as happens when there are too many.
@@ -133,59 +198,8 @@ mod spaces {
 
         fn with<R>(&self, name: &str, clock: &Clock, act: impl FnOnce(&mut Space) -> R) -> R {
             let mut spaces = self.0.write().unwrap_or_else(PoisonError::into_inner);
-            let new = || Space {
-                era: clock.random(),
-                seq: 0,
-                floor: 0,
-                of: HashMap::new(),
-            };
+            let new = || Space::new(clock.random());
             act(spaces.entry(name.into()).or_insert_with(new))
-        }
-    }
-
-    impl Space {
-        fn numbers(&self, names: &[Tag]) -> Numbers {
-            let of = names
-                .iter()
-                .map(|name| self.of.get(name).copied())
-                .collect();
-            Numbers {
-                era: self.era,
-                seq: self.seq,
-                floor: self.floor,
-                of,
-            }
-        }
-
-        fn drop_oldest_half(&mut self) {
-            let mut numbers: Vec<u64> = self.of.values().copied().collect();
-            let middle = numbers.len() / 2;
-            let (_, &mut median, _) = numbers.select_nth_unstable(middle);
-            self.of.retain(|_, number| *number > median);
-            self.floor = self.floor.max(median);
-        }
-    }
-
-    #[cfg(test)]
-    mod tests {
-        use super::*;
-
-        #[test]
-        fn dropped_numbers_raise_the_floor_over_them() {
-            let mut space = Space {
-                era: 1,
-                seq: 4,
-                floor: 0,
-                of: HashMap::new(),
-            };
-            for (number, tag) in (1..).zip(["a", "b", "c", "d"]) {
-                space.of.insert(tag.into(), number);
-            }
-
-            space.drop_oldest_half();
-
-            let numbers = space.numbers(&["a".into(), "d".into()]);
-            assert_eq!((numbers.at(0), numbers.at(1), numbers.floor), (3, 4, 3));
         }
     }
 }
