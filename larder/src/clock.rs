@@ -151,7 +151,7 @@ impl Clock {
     }
 
     /// Whether other threads can tell the time by this clock: a seeded one belongs to its runtime.
-    #[cfg(feature = "memory")]
+    #[cfg(any(feature = "memory", all(feature = "file", unix)))]
     pub(crate) fn is_for_all_threads(&self) -> bool {
         !matches!(self.0, Kind::Seeded(_))
     }

@@ -52,6 +52,7 @@
 //! | store | kept | shared by processes |
 //! | --- | --- | --- |
 //! | [`store::Memory`] | in this process, bounded by bytes and entries | no |
+//! | `store::File` | in a folder of this machine, bounded by bytes and entries | yes |
 //! | `store::Redis` | on a Redis or Valkey server | yes |
 //! | [`store::Null`] | nowhere | – |
 //! | your own | [`store::Store`] is the contract, `conformance` its test suite | as you like |
@@ -61,6 +62,7 @@
 //! | feature | gives | default |
 //! | --- | --- | --- |
 //! | `memory` | [`store::Memory`] | yes |
+//! | `file` | `store::File`, on Unix | no |
 //! | `redis` | `store::Redis` | no |
 //! | `page` | [`page`]: layers for tower and axum | yes |
 //! | `axum` | pages of nested axum routers are told apart by the URL that the client asked for | yes |

@@ -10,13 +10,15 @@ mod own_store;
 use std::cell::Cell;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use larder::Clock;
 use larder::conformance::{CLAUSES, Clause};
-use larder::store::{Memory, Null, Redis, Store};
+use larder::store::{File, Memory, Null, Redis, Store};
 use libtest_mimic::{Arguments, Trial};
 use support::RedisServer;
 
@@ -49,6 +51,21 @@ const CASES: &[Case] = &[
     Case {
         name: "own_store",
         make: || here(own_store::Plain::default()),
+    },
+    Case {
+        name: "file",
+        make: || {
+            here(
+                File::builder(folder())
+                    .clock(Clock::manual())
+                    .open()
+                    .unwrap(),
+            )
+        },
+    },
+    Case {
+        name: "file_on_the_systems_clock",
+        make: || here(File::open(folder()).unwrap()),
     },
     Case {
         name: "redis",
@@ -105,6 +122,16 @@ fn here(store: impl Store) -> Making {
     Box::pin(async { Arc::new(store) as Arc<dyn Store> })
 }
 
+/// Where the folders of this run are.
+static FOLDERS: OnceLock<PathBuf> = OnceLock::new();
+
+/// A folder that nobody else uses.
+fn folder() -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    FOLDERS.get().unwrap().join(count.to_string())
+}
+
 /// The server that the test command started, or the one of this run.
 static REDIS: OnceLock<String> = OnceLock::new();
 
@@ -143,6 +170,8 @@ fn main() {
         .or_else(|| server.as_ref().map(RedisServer::url))
         .unwrap();
     REDIS.set(url).unwrap();
+    let folders = support::new_folder();
+    FOLDERS.set(folders.clone()).unwrap();
 
     let trials = CASES.iter().flat_map(|case| {
         CLAUSES.iter().map(move |&(name, clause)| {
@@ -183,5 +212,6 @@ fn main() {
     let trials = trials.chain(null).chain([listed, example]).collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     drop(server);
+    std::fs::remove_dir_all(folders).unwrap();
     conclusion.exit();
 }

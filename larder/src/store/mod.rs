@@ -2,10 +2,13 @@
 //!
 //! | file | what |
 //! | --- | --- |
+//! | `file/` | files in a folder of this machine |
 //! | `memory.rs` | in this process, bounded by bytes and entries |
 //! | `redis/` | a Redis or Valkey server |
 //! | `null.rs` | nowhere: for development and for turning a cache off |
 
+#[cfg(all(feature = "file", unix))]
+mod file;
 #[cfg(feature = "memory")]
 mod memory;
 mod null;
@@ -20,6 +23,8 @@ use async_trait::async_trait;
 
 use crate::entry::{Entry, Head, Mark, Stamp, Tag};
 use crate::{Clock, Key, Moment, Result};
+#[cfg(all(feature = "file", unix))]
+pub use file::{File, FileBuilder};
 #[cfg(feature = "memory")]
 pub use memory::{Memory, MemoryBuilder};
 pub use null::Null;

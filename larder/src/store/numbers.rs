@@ -57,12 +57,20 @@ impl Numbers {
     }
 }
 
-#[cfg(any(feature = "memory", feature = "simulation"))]
-use space::Space;
+#[cfg(any(
+    feature = "memory",
+    feature = "simulation",
+    all(feature = "file", unix)
+))]
+pub(crate) use space::Space;
 #[cfg(any(feature = "memory", feature = "simulation"))]
 pub(crate) use spaces::Spaces;
 
-#[cfg(any(feature = "memory", feature = "simulation"))]
+#[cfg(any(
+    feature = "memory",
+    feature = "simulation",
+    all(feature = "file", unix)
+))]
 mod space {
     use std::collections::HashMap;
 

@@ -3,12 +3,13 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use larder::store::{Memory, Redis, Store};
+use larder::store::{File, Memory, Redis, Store};
 use larder::{Cache, CacheBuilder, Clock};
 
 /// A store to test over.
@@ -24,7 +25,7 @@ pub(crate) struct Ground {
 
 /// Every store that the tests run over; a line for each.
 pub(crate) fn all() -> Vec<Ground> {
-    vec![memory(), redis()]
+    vec![memory(), file(), redis()]
 }
 
 /// A Redis with a prefix of this ground's own: the server that the test command started, or one that
@@ -68,6 +69,27 @@ fn start_redis() -> String {
     panic!("`{program}` does not start; hint: install redis-server, or run `./test`, which does");
 }
 
+/// A folder of this ground's own; all of them go when this process ends, however it ends.
+fn file() -> Ground {
+    static FOLDERS: LazyLock<PathBuf> = LazyLock::new(|| {
+        let folders = std::env::temp_dir().join(format!("larder-grounds-{}", std::process::id()));
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "read line; rm -rf \"$0\""]).arg(&folders);
+        // Not waited for: its end is ours.
+        std::mem::forget(shell.stdin(Stdio::piped()).spawn().expect("a shell"));
+        folders
+    });
+    static GROUNDS: AtomicUsize = AtomicUsize::new(0);
+    let number = GROUNDS.fetch_add(1, Ordering::Relaxed);
+    let store = File::builder(FOLDERS.join(number.to_string())).clock(Clock::manual());
+    Ground {
+        name: "file",
+        store: Arc::new(store.open().expect("a folder that can be made")),
+        own: String::new(),
+        manual: true,
+    }
+}
+
 fn memory() -> Ground {
     Ground {
         name: "memory",
@@ -80,9 +102,17 @@ fn memory() -> Ground {
 impl Ground {
     /// The same ground over the first connection again: what another process sees of it.
     pub(crate) fn another(&self) -> Self {
-        let store = Redis::lazy(self.store.to_string()).expect("a good URL");
+        let name = self.store.to_string();
+        let store: Arc<dyn Store> = match name.strip_prefix("file://") {
+            Some(folder) => {
+                let clock = self.store.clock().clone();
+                let file = File::builder(folder).clock(clock).open();
+                Arc::new(file.expect("a folder that is there"))
+            }
+            None => Arc::new(Redis::lazy(name).expect("a good URL")),
+        };
         Self {
-            store: Arc::new(store),
+            store,
             own: self.own.clone(),
             ..*self
         }
