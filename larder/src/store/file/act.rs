@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::errors::too_large;
 use super::job::Caller;
 use super::room::{self, Lock, Room};
 use super::{Inner, slot};
@@ -85,7 +86,7 @@ impl Slot<'_> {
         let length = (head.len() + frame.len()) as u64;
         let most = self.inner.usage.most().bytes.min(slot::LONGEST);
         if length > most {
-            return Err(self.inner.too_large(length, most));
+            return Err(too_large(length, most));
         }
         let before = self.length();
         let draw = self.inner.clock.random();

@@ -58,11 +58,10 @@ impl Inner {
         let text = format!("an act on `{}` broke off", self.root.display());
         Error::new(ErrorKind::Unavailable, "file", text).with_source(cause)
     }
+}
 
-    pub(super) fn too_large(&self, length: u64, most: u64) -> Error {
-        let text =
-            format!("an entry of {length} bytes is larger than the {most} that one may have");
-        Error::new(ErrorKind::TooLarge, "file", text)
-            .with_hint("raise `max_bytes`, or keep the value in parts")
-    }
+pub(super) fn too_large(length: u64, most: u64) -> Error {
+    let text = format!("an entry of {length} bytes is larger than the {most} that one may have");
+    Error::new(ErrorKind::TooLarge, "file", text)
+        .with_hint("raise `max_bytes`, or keep the value in parts")
 }

@@ -97,16 +97,22 @@ struct Inner {
 }
 
 impl Inner {
-    fn new(root: PathBuf, clock: Clock, timeout: Duration, incarnation: u64, most: Amount) -> Self {
-        let room = |number| Room::new(root.join(format!("{number:02x}")));
+    fn new(
+        root: PathBuf,
+        clock: Clock,
+        timeout: Duration,
+        incarnation: u64,
+        limits: Amount,
+    ) -> Self {
+        let make = |number| Room::new(root.join(format!("{number:02x}")));
         Self {
-            rooms: (0..ROOMS).map(room).collect(),
+            rooms: (0..ROOMS).map(make).collect(),
             numbers: NumberFiles::new(root.join("numbers")),
             root,
             clock,
             timeout,
             incarnation,
-            usage: Usage::new(most),
+            usage: Usage::new(limits),
             sweeping: AtomicBool::new(false),
         }
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 
@@ -15,11 +15,9 @@ use super::job::Caller;
 use crate::Moment;
 
 /// Begins the names of files that are being written.
-pub(super) const TEMPORARY: &str = ".tmp-";
+const DRAFT: &str = ".tmp-";
 /// The name of the file that is locked.
 const LOCK: &str = ".lock";
-/// After which time a temporary file has no writer any more.
-const STRAY: Duration = Duration::from_secs(60);
 /// The last moment that every file system can write down: the year 2100.
 const LAST: Moment = Moment::from_millis(4_102_444_800_000);
 
@@ -126,21 +124,6 @@ impl Room {
         }
         Ok(names)
     }
-
-    /// Removes the file `name` if its writer must be gone.
-    pub(super) fn remove_if_stray(&self, name: &str) {
-        let path = self.path.join(name);
-        let Ok(about) = fs::symlink_metadata(&path) else {
-            return;
-        };
-        // The earlier of the two: a file may have been given a time in the future already.
-        let changed = Duration::from_secs(u64::try_from(about.ctime()).unwrap_or(0));
-        let changed = SystemTime::UNIX_EPOCH + changed;
-        let written = about.modified().map_or(changed, |time| time.min(changed));
-        if (SystemTime::now().duration_since(written)).is_ok_and(|age| age > STRAY) {
-            let _ = fs::remove_file(path);
-        }
-    }
 }
 
 impl Lock<'_> {
@@ -154,7 +137,7 @@ impl Lock<'_> {
         until: Option<Moment>,
         draw: u64,
     ) -> io::Result<()> {
-        let draft = format!("{TEMPORARY}{}-{draw:016x}", std::process::id());
+        let draft = format!("{DRAFT}{}-{draw:016x}", std::process::id());
         let draft = self.room.path.join(draft);
         let written = write(&draft, parts, until)
             .and_then(|()| fs::rename(&draft, self.room.path.join(name)));
@@ -162,6 +145,14 @@ impl Lock<'_> {
             let _ = fs::remove_file(&draft);
         }
         written
+    }
+
+    /// Removes what a writer left that did not come to its end: none but who holds the lock writes.
+    pub(super) fn remove_strays(&self) {
+        let names = self.room.names().unwrap_or_default();
+        for name in names.iter().filter(|name| is_draft(name)) {
+            let _ = self.remove(name);
+        }
     }
 
     /// Removes the file `name`; one that is not there is no error.
@@ -182,6 +173,11 @@ fn write(path: &Path, parts: &[&[u8]], until: Option<Moment>) -> io::Result<()> 
         Some(until) => file.set_modified(until.min(LAST).to_system_time()),
         None => Ok(()),
     }
+}
+
+/// Whether a file of this name is one that is being written, or was.
+pub(super) fn is_draft(name: &str) -> bool {
+    name.starts_with(DRAFT)
 }
 
 /// Makes a file for this user alone, whatever the umask.

@@ -9,20 +9,30 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::room::{self, Room, TEMPORARY};
+use super::room::{self, Room};
 use super::usage::Amount;
 use super::{Inner, slot};
 use crate::Moment;
 
 /// How often all folders are swept.
-const ROUND: Duration = Duration::from_secs(60);
+const ROUND: Duration = Duration::from_mins(1);
 /// How often it is looked whether the store is still there, or another's sweep has ended.
 const TICK: Duration = Duration::from_secs(1);
 /// The file that is locked by the process that sweeps.
 const LOCK: &str = ".sweep";
 
-/// When a file was written, in nanoseconds, and what it counts for.
-type Age = (i128, Amount);
+/// A slot's file as a sweep sees it.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// When it was written, in nanoseconds.
+    written: u64,
+    length: u64,
+    /// After which moment nothing in it matters.
+    until: Moment,
+}
+
+/// When a file was written, and its length.
+type Age = (u64, u64);
 
 impl Inner {
     /// Starts the thread that sweeps, with the first write. It ends with the store.
@@ -68,14 +78,12 @@ impl Inner {
         for room in &self.rooms {
             self.sweep_room(room, &mut ages);
         }
-        for name in self.numbers.room().names().unwrap_or_default() {
-            if name.starts_with(TEMPORARY) {
-                self.numbers.room().remove_if_stray(&name);
-            }
+        if let Some(lock) = self.numbers.room().try_lock() {
+            lock.remove_strays();
         }
         let mut kept = Amount::default();
-        for (_, amount) in &ages {
-            kept.add(*amount);
+        for (_, length) in &ages {
+            kept.add(Amount::of(*length));
         }
         self.usage.found(kept);
         if kept.is_over(self.usage.most()) {
@@ -87,54 +95,55 @@ impl Inner {
 
     /// Removes what has expired, and notes the ages of the rest.
     fn sweep_room(&self, room: &Room, ages: &mut Vec<Age>) {
+        let names = room.names().unwrap_or_default();
+        if names.iter().any(|name| room::is_draft(name))
+            && let Some(lock) = room.try_lock()
+        {
+            lock.remove_strays();
+        }
         let now = self.clock.now();
-        for name in room.names().unwrap_or_default() {
-            if name.starts_with(TEMPORARY) {
-                room.remove_if_stray(&name);
-                continue;
-            }
-            let Some((age, until)) = about(room, &name) else {
+        for name in names {
+            let Some(seen) = look(room, &name) else {
                 continue;
             };
-            if until > now || !self.let_go(room, &name, |_, until| until <= now) {
-                ages.push(age);
+            if seen.until > now || !let_go(room, &name, |seen| seen.until <= now) {
+                ages.push((seen.written, seen.length));
             }
         }
     }
 
-    /// Removes the oldest files up to those written at `newest`, until no more than nine tenths of
+    /// Removes the oldest files, up to those written at `newest`, until no more than nine tenths of
     /// the limits are kept.
-    fn evict(&self, newest: i128, mut kept: Amount) {
+    fn evict(&self, newest: u64, mut kept: Amount) {
         let target = self.usage.most().lowered();
         for room in &self.rooms {
             for name in room.names().unwrap_or_default() {
-                let Some(((written, amount), _)) = about(room, &name) else {
-                    continue;
-                };
-                if written > newest || !kept.is_over(target) {
-                    continue;
+                if !kept.is_over(target) {
+                    break;
                 }
-                if self.let_go(room, &name, |age, _| age.0 <= newest) {
-                    kept.take(amount);
+                let is_old = |seen: &Seen| seen.written <= newest;
+                if let Some(seen) = look(room, &name).filter(is_old)
+                    && let_go(room, &name, is_old)
+                {
+                    kept.take(Amount::of(seen.length));
                 }
             }
         }
         self.usage.found(kept);
     }
-
-    /// Removes a file of ours if it may still go once nobody can change it. One that is being
-    /// changed stays until the next sweep.
-    fn let_go(&self, room: &Room, name: &str, may: impl FnOnce(Age, Moment) -> bool) -> bool {
-        let Some(lock) = room.try_lock() else {
-            return false;
-        };
-        let may = about(room, name).is_some_and(|(age, until)| may(age, until));
-        may && is_ours(room, name) && lock.remove(name).is_ok()
-    }
 }
 
-/// The age of a slot's file, and after which moment nothing in it matters.
-fn about(room: &Room, name: &str) -> Option<(Age, Moment)> {
+/// Removes a file of ours if it still `may` go once nobody can change it. One whose folder is locked
+/// stays until the next sweep.
+fn let_go(room: &Room, name: &str, may: impl FnOnce(&Seen) -> bool) -> bool {
+    let Some(lock) = room.try_lock() else {
+        return false;
+    };
+    let may = look(room, name).is_some_and(|seen| may(&seen));
+    may && is_ours(room, name) && lock.remove(name).is_ok()
+}
+
+fn look(room: &Room, name: &str) -> Option<Seen> {
     if !slot::is_place(name) {
         return None;
     }
@@ -142,13 +151,16 @@ fn about(room: &Room, name: &str) -> Option<(Age, Moment)> {
     if !about.is_file() {
         return None;
     }
-    let written = i128::from(about.ctime()) * 1_000_000_000 + i128::from(about.ctime_nsec());
+    let nanos = |seconds: i64, nanos: i64| u64::try_from(seconds * 1_000_000_000 + nanos);
     let until = about
         .modified()
         .ok()?
         .duration_since(SystemTime::UNIX_EPOCH);
-    let until = Moment::START.plus(until.unwrap_or_default());
-    Some(((written, Amount::of(about.len())), until))
+    Some(Seen {
+        written: nanos(about.ctime(), about.ctime_nsec()).unwrap_or(0),
+        length: about.len(),
+        until: Moment::START.plus(until.unwrap_or_default()),
+    })
 }
 
 /// Whether the file is this store's: begun by it, or empty, as a crash of the machine leaves it.
@@ -159,14 +171,14 @@ fn is_ours(room: &Room, name: &str) -> bool {
 
 /// When the newest file was written that has to go, so that the older ones leave no more than
 /// `target`.
-fn newest_to_go(mut ages: Vec<Age>, mut kept: Amount, target: Amount) -> i128 {
-    ages.sort_unstable_by_key(|(written, _)| *written);
-    let mut newest = i128::MIN;
-    for (written, amount) in ages {
+fn newest_to_go(mut ages: Vec<Age>, mut kept: Amount, target: Amount) -> u64 {
+    ages.sort_unstable();
+    let mut newest = 0;
+    for (written, length) in ages {
         if !kept.is_over(target) {
             break;
         }
-        kept.take(amount);
+        kept.take(Amount::of(length));
         newest = written;
     }
     newest
