@@ -40,8 +40,7 @@ mod usage;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -93,7 +92,7 @@ struct Inner {
     timeout: Duration,
     incarnation: u64,
     usage: Usage,
-    sweeping: AtomicBool,
+    sweeping: Mutex<()>,
 }
 
 impl Inner {
@@ -113,7 +112,7 @@ impl Inner {
             timeout,
             incarnation,
             usage: Usage::new(limits),
-            sweeping: AtomicBool::new(false),
+            sweeping: Mutex::default(),
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::room::{self, Room};
@@ -41,12 +41,6 @@ impl Inner {
             return;
         }
         self.usage.swept_by(|| {
-            if self
-                .sweeping
-                .swap(true, std::sync::atomic::Ordering::Relaxed)
-            {
-                return None;
-            }
             let inner = Arc::downgrade(self);
             let thread = std::thread::Builder::new().name("larder-file-sweep".into());
             match thread.spawn(move || sweep_while_there(&inner)) {
@@ -62,18 +56,12 @@ impl Inner {
 
     /// Sweeps all folders, unless another process does; says whether it did.
     pub(super) fn sweep(&self) -> bool {
-        let path = self.root.join(LOCK);
-        let lock = match room::create(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                fs::File::open(&path)
-            }
-            lock => lock,
-        };
-        // Held until the end; closing the file unlocks it.
-        let Ok(lock) = lock else { return false };
-        if lock.try_lock().is_err() {
+        // The thread's own sweep is waited for, so that all that was there before this call is swept.
+        let _here = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(_everywhere) = self.sweep_alone() else {
             return false;
-        }
+        };
+        let before = self.usage.now();
         let mut ages = Vec::new();
         for room in &self.rooms {
             self.sweep_room(room, &mut ages);
@@ -85,12 +73,24 @@ impl Inner {
         for (_, length) in &ages {
             kept.add(Amount::of(*length));
         }
-        self.usage.found(kept);
         if kept.is_over(self.usage.most()) {
             let newest = newest_to_go(ages, kept, self.usage.most().lowered());
-            self.evict(newest, kept);
+            self.evict(newest, &mut kept);
         }
+        self.usage.found(kept, before);
         true
+    }
+
+    /// The lock that is held by the process that sweeps; closing the file unlocks it.
+    fn sweep_alone(&self) -> Option<fs::File> {
+        let path = self.root.join(LOCK);
+        let lock = match room::create(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                fs::File::open(&path)
+            }
+            lock => lock,
+        };
+        lock.ok().filter(|lock| lock.try_lock().is_ok())
     }
 
     /// Removes what has expired, and notes the ages of the rest.
@@ -114,7 +114,7 @@ impl Inner {
 
     /// Removes the oldest files, up to those written at `newest`, until no more than nine tenths of
     /// the limits are kept.
-    fn evict(&self, newest: u64, mut kept: Amount) {
+    fn evict(&self, newest: u64, kept: &mut Amount) {
         let target = self.usage.most().lowered();
         for room in &self.rooms {
             for name in room.names().unwrap_or_default() {
@@ -129,7 +129,6 @@ impl Inner {
                 }
             }
         }
-        self.usage.found(kept);
     }
 }
 
@@ -187,14 +186,16 @@ fn newest_to_go(mut ages: Vec<Age>, mut kept: Amount, target: Amount) -> u64 {
 fn sweep_while_there(inner: &Weak<Inner>) {
     let mut next = Instant::now();
     loop {
-        {
-            let Some(inner) = inner.upgrade() else { return };
-            if inner.usage.is_called() || Instant::now() >= next {
-                inner.sweep();
-                next = Instant::now() + ROUND;
-                inner.usage.heard();
-            }
+        let Some(there) = inner.upgrade() else { return };
+        there.usage.heard();
+        let due = Instant::now() >= next;
+        let swept = (due || there.usage.is_over()).then(|| there.sweep());
+        drop(there);
+        match swept {
+            // Another process sweeps, and calls of this one change nothing about that.
+            Some(false) => std::thread::sleep(TICK),
+            Some(true) => next = Instant::now() + ROUND,
+            None => std::thread::park_timeout(TICK),
         }
-        std::thread::park_timeout(TICK);
     }
 }

@@ -52,7 +52,7 @@ pub(super) struct Usage {
     entries: AtomicU64,
     bytes: AtomicU64,
     most: Amount,
-    sweeper: OnceLock<Thread>,
+    sweeper: OnceLock<Option<Thread>>,
     called: AtomicBool,
 }
 
@@ -88,41 +88,43 @@ impl Usage {
             take(&self.entries, before.entries);
             take(&self.bytes, before.bytes);
         }
-        if self.now().is_over(self.most) {
+        if self.is_over() {
             self.call();
         }
     }
 
-    /// This much was found.
-    pub(super) fn found(&self, amount: Amount) {
+    /// This much was found by a sweep that began when the count was `before`. What has come since may
+    /// have been found or not: it counts once more, so that a limit is rather kept too early.
+    pub(super) fn found(&self, mut amount: Amount, before: Amount) {
+        let mut come = self.now();
+        come.take(before);
+        amount.add(come);
         self.entries.store(amount.entries, Ordering::Relaxed);
         self.bytes.store(amount.bytes, Ordering::Relaxed);
     }
 
+    /// Whether too much is kept.
+    pub(super) fn is_over(&self) -> bool {
+        self.now().is_over(self.most)
+    }
+
     /// Tells the thread that sweeps that too much is kept, once until it has heard.
     fn call(&self) {
-        if let Some(sweeper) = self.sweeper.get()
+        if let Some(Some(sweeper)) = self.sweeper.get()
             && !self.called.swap(true, Ordering::Relaxed)
         {
             sweeper.unpark();
         }
     }
 
-    pub(super) fn is_called(&self) -> bool {
-        self.called.load(Ordering::Relaxed)
-    }
-
+    /// From now on a call is a new one.
     pub(super) fn heard(&self) {
         self.called.store(false, Ordering::Relaxed);
     }
 
     /// Sets who is told; `start` runs at most once.
     pub(super) fn swept_by(&self, start: impl FnOnce() -> Option<Thread>) {
-        if self.sweeper.get().is_none()
-            && let Some(thread) = start()
-        {
-            let _ = self.sweeper.set(thread);
-        }
+        self.sweeper.get_or_init(start);
     }
 }
 
