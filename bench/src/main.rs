@@ -1,9 +1,10 @@
 //! Larder side by side with its peers: every figure is a ratio, the median of nine interleaved pairs
 //! of one run.
 //!
-//! `cargo run --release -p bench` prints all; a word (`store`, `cache`, `page`) picks one. The page
+//! `cargo run --release -p bench` prints all; a word (`store`, `cache`, `file`, `page`) picks one. The page
 //! bench needs `wrk`, and `taskset`, which gives client and server a core each.
 
+mod file;
 mod page;
 mod pairs;
 mod values;
@@ -21,6 +22,10 @@ fn main() -> ExitCode {
     if picked("cache") {
         values::cache_against_moka(1);
         values::cache_against_moka(2);
+    }
+    if picked("file") {
+        file::store_against_plain_files();
+        file::many_against_few();
     }
     if picked("page")
         && let Err(error) = page::hit_against_bare_handler()
