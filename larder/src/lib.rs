@@ -64,6 +64,7 @@
 //! | `memory` | [`store::Memory`] | yes |
 //! | `file` | `store::File`, on Unix | no |
 //! | `redis` | `store::Redis` | no |
+//! | `zstd`, `lz4` | `Compression` of values past a threshold | no |
 //! | `page` | [`page`]: layers for tower and axum | yes |
 //! | `axum` | pages of nested axum routers are told apart by the URL that the client asked for | yes |
 //! | `conformance` | the contract of a store, as tests to run over your own | no |
@@ -103,6 +104,8 @@ pub use cache::{
 };
 pub use clock::{Clock, Moment};
 pub use codec::Codec;
+#[cfg(any(feature = "lz4", feature = "zstd"))]
+pub use codec::Compression;
 pub use entry::{Entry, FORMAT, HEADER, Head, MAX_DECODED, Mark, Stamp, State, Tag, Tagged, Value};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Bypass, Listener, Miss, Outcome, Reason, Stale};

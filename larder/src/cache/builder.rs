@@ -8,6 +8,9 @@ use super::lead::Failures;
 use super::look::Hints;
 use super::rules::Rules;
 use super::{Cache, KeyFunction, Shared};
+#[cfg(any(feature = "lz4", feature = "zstd"))]
+use crate::Compression;
+use crate::codec::Coding;
 use crate::event::Listener;
 use crate::key::{MARKER, fits_scope};
 use crate::store::Store;
@@ -36,7 +39,7 @@ pub struct CacheBuilder {
     version: Version,
     key_function: Option<KeyFunction>,
     ttl: Ttl,
-    codec: Codec,
+    coding: Coding,
     listener: Option<Arc<dyn Listener>>,
     rules: Rules,
 }
@@ -50,7 +53,7 @@ impl CacheBuilder {
             version: Version::Number(1),
             key_function: None,
             ttl: Ttl::For(std::time::Duration::from_mins(5)),
-            codec: Codec::default(),
+            coding: Coding::default(),
             listener: None,
             rules: Rules::default(),
         }
@@ -94,7 +97,17 @@ impl CacheBuilder {
 
     /// How values become bytes. Default: [`Codec::MessagePack`].
     pub fn codec(mut self, codec: Codec) -> Self {
-        self.codec = codec;
+        self.coding.codec = codec;
+        self
+    }
+
+    /// Compresses values that are longer than `threshold` bytes once encoded, where that makes them
+    /// smaller. Default: off. Pages are kept as they are sent.
+    ///
+    /// It runs on the caller's way: some milliseconds for a megabyte.
+    #[cfg(any(feature = "lz4", feature = "zstd"))]
+    pub fn compression(mut self, compression: Compression, threshold: usize) -> Self {
+        self.coding.compression = Some((compression, threshold));
         self
     }
 
@@ -134,7 +147,7 @@ impl CacheBuilder {
             space: self.space.into(),
             key_function: self.key_function,
             default_ttl: self.ttl,
-            codec: self.codec,
+            coding: self.coding,
             hints: Hints::default(),
             flights: Arc::default(),
             failures: Failures::default(),
@@ -159,7 +172,7 @@ impl fmt::Debug for CacheBuilder {
             .field("prefix", &self.prefix)
             .field("version", &self.version)
             .field("ttl", &self.ttl)
-            .field("codec", &self.codec)
+            .field("coding", &self.coding)
             .finish_non_exhaustive()
     }
 }

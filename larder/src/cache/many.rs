@@ -19,7 +19,8 @@ use super::look::{Look, Noted, STALE_LIFE, life};
 use super::policy::{LEASE, Policy};
 use super::scope::Scope;
 use super::write::Boxed;
-use crate::entry::{Entry, Stamp, State, Value};
+use crate::codec::Encoded;
+use crate::entry::{Entry, Stamp, State};
 use crate::event::{Bypass, Miss, Outcome, Stale};
 use crate::flight::{Boarding, Failure, Flight, Landing, Pilot};
 use crate::{Key, Moment, Ttl};
@@ -326,7 +327,7 @@ impl Cache {
         let failure = match ended {
             Some(Some(Ok(values))) => {
                 let encode = |(name, value): (&String, &T)| {
-                    Some((name.clone(), self.shared.codec.encode(value).ok()?))
+                    Some((name.clone(), self.shared.coding.encode(value).ok()?))
                 };
                 let encoded = values.iter().filter_map(encode).collect();
                 self.settle_many(placed, policy, encoded, &scope).await;
@@ -395,22 +396,24 @@ impl Cache {
         &self,
         placed: Vec<(String, Pilot)>,
         policy: &Arc<Policy>,
-        mut encoded: HashMap<String, Value>,
+        mut encoded: HashMap<String, Encoded>,
         scope: &Scope,
     ) {
         let gathered = scope.take();
         let mut settling = JoinSet::new();
         for (name, pilot) in placed {
-            let keep = encoded.remove(&name).map_or(Keep::Pass, |value| {
-                Keep::Value(Kept {
-                    value,
-                    codec: self.shared.codec.number(),
-                    ttl: Ttl::Default,
-                    grace: policy.kept_stale(),
-                    tags: Vec::new(),
-                    extra: None,
-                })
-            });
+            let keep = encoded
+                .remove(&name)
+                .map_or(Keep::Pass, |Encoded { value, codec }| {
+                    Keep::Value(Kept {
+                        value,
+                        codec,
+                        ttl: Ttl::Default,
+                        grace: policy.kept_stale(),
+                        tags: Vec::new(),
+                        extra: None,
+                    })
+                });
             let (cache, policy, gathered) = (self.clone(), policy.clone(), gathered.clone());
             settling
                 .spawn(async move { cache.settle(&pilot, &policy, keep, gathered, true).await });

@@ -57,11 +57,12 @@ pub(crate) use self::{
     look::Look,
     scope::Gathered,
 };
+use crate::codec::Coding;
 use crate::entry::{Entry, Tag, Tagged, Value};
 use crate::event::{Listener, Outcome};
 use crate::flight::Flights;
 use crate::store::{Store, Sum, When};
-use crate::{Clock, Codec, Error, ErrorKind, Key, Moment, Result, Ttl, Version};
+use crate::{Clock, Error, ErrorKind, Key, Moment, Result, Ttl, Version};
 
 /// Typed values over a [`Store`] of bytes.
 ///
@@ -101,7 +102,7 @@ pub(crate) struct Shared {
     space: Box<str>,
     key_function: Option<KeyFunction>,
     default_ttl: Ttl,
-    codec: Codec,
+    coding: Coding,
     hints: look::Hints,
     pub(crate) flights: Arc<Flights>,
     failures: lead::Failures,
@@ -200,7 +201,7 @@ impl Cache {
         Ok(self.get(key).await?.unwrap_or(default))
     }
 
-    /// Returns the bytes at `key` as they are kept, without a copy: with [`Codec::Raw`] those of the
+    /// Returns the bytes at `key` as the codec wrote them, without a copy unless they are compressed: with [`Codec::Raw`] those of the
     /// value itself, an integer as its digits.
     ///
     /// ```
@@ -217,10 +218,7 @@ impl Cache {
     pub async fn get_bytes(&self, key: impl AsRef<str>) -> Result<Option<Bytes>> {
         let key = self.key(key);
         let look = self.look_for_value(&key).await?;
-        Ok(self.read(&key, &look, |entry| match entry.value.as_ref()? {
-            Value::Integer(number) => Some(Bytes::from(number.to_string())),
-            Value::Bytes(bytes) => Some(bytes.clone()),
-        }))
+        Ok(self.read(&key, &look, crate::codec::bytes))
     }
 
     /// Returns the value at `key`, decoded at most once where the store keeps it decoded
@@ -557,7 +555,7 @@ impl Cache {
     }
 
     fn decode<T: DeserializeOwned>(&self, entry: &Entry) -> Option<T> {
-        self.shared.codec.decode(entry.codec, entry.value.as_ref()?)
+        self.shared.coding.decode(entry)
     }
 
     /// Counts an outcome and tells the listener.

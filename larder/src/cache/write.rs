@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::Cache;
 use super::rules::Rule;
 use super::scope::Scope;
-use crate::entry::{Entry, Tag, Tagged, Value};
+use crate::codec::Encoded;
+use crate::entry::{Entry, Tag, Tagged};
 use crate::store::When;
 use crate::{Key, Result, Ttl};
 
@@ -69,7 +70,7 @@ impl Terms {
 pub struct Set<'a> {
     cache: &'a Cache,
     key: Key,
-    value: Result<Value>,
+    value: Result<Encoded>,
     terms: Terms,
 }
 
@@ -79,7 +80,7 @@ pub struct Set<'a> {
 pub struct Add<'a> {
     cache: &'a Cache,
     key: Key,
-    value: Result<Value>,
+    value: Result<Encoded>,
     terms: Terms,
 }
 
@@ -88,7 +89,7 @@ pub struct Add<'a> {
 #[must_use = "nothing is written until it is awaited"]
 pub struct SetMany<'a> {
     cache: &'a Cache,
-    values: Vec<(String, Result<Value>)>,
+    values: Vec<(String, Result<Encoded>)>,
     terms: Terms,
 }
 
@@ -100,7 +101,7 @@ impl Cache {
     /// what is outdated, take a [`ticket`](Self::ticket) first or use [`fetch`](Self::fetch).
     /// A value larger than the store keeps is an error, and what was there is gone.
     pub fn set<T: Serialize + ?Sized>(&self, key: impl AsRef<str>, value: &T) -> Set<'_> {
-        let value = self.shared.codec.encode(value);
+        let value = self.shared.coding.encode(value);
         Set {
             cache: self,
             key: self.key(key),
@@ -121,7 +122,7 @@ impl Cache {
     /// # }
     /// ```
     pub fn add<T: Serialize + ?Sized>(&self, key: impl AsRef<str>, value: &T) -> Add<'_> {
-        let value = self.shared.codec.encode(value);
+        let value = self.shared.coding.encode(value);
         Add {
             cache: self,
             key: self.key(key),
@@ -148,7 +149,7 @@ impl Cache {
         T: Serialize,
         I: IntoIterator<Item = (K, T)>,
     {
-        let encode = |(key, value): (K, T)| (key.into(), self.shared.codec.encode(&value));
+        let encode = |(key, value): (K, T)| (key.into(), self.shared.coding.encode(&value));
         let values = values.into_iter().map(encode).collect();
         SetMany {
             cache: self,
@@ -160,7 +161,7 @@ impl Cache {
     /// The entry for `value`; `None` if its TTL is zero.
     pub(super) fn entry(
         &self,
-        value: Value,
+        encoded: Encoded,
         terms: &Terms,
         tagged: Option<&Tagged>,
     ) -> Option<Entry> {
@@ -169,8 +170,8 @@ impl Cache {
             return None;
         }
         let deadline = ttl.deadline(self.shared.clock.now());
-        let mut entry = Entry::new(&self.shared.clock, value).fresh_until(deadline);
-        entry.codec = self.shared.codec.number();
+        let mut entry = Entry::new(&self.shared.clock, encoded.value).fresh_until(deadline);
+        entry.codec = encoded.codec;
         if let Some(tagged) = tagged {
             entry = entry.with_tags(tagged.clone());
         }

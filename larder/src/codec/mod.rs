@@ -1,10 +1,17 @@
 //! Values to bytes and back.
 
+mod coding;
+#[cfg(any(feature = "lz4", feature = "zstd"))]
+mod compression;
+mod inflate;
 mod raw;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use self::coding::{Coding, Encoded, bytes};
+#[cfg(any(feature = "lz4", feature = "zstd"))]
+pub use self::compression::Compression;
 use crate::entry::Value;
 use crate::{Error, ErrorKind, Result};
 
