@@ -185,6 +185,12 @@ impl Clock {
         }
     }
 
+    /// A random part of one: never zero, at most one.
+    pub(crate) fn chance(&self) -> f64 {
+        let drawn = u32::try_from(self.random() >> 32).unwrap_or(0);
+        (f64::from(drawn) + 1.0) / (f64::from(u32::MAX) + 1.0)
+    }
+
     /// `span` give or take a quarter, so that many who wait do not wake together.
     pub(crate) fn jittered(&self, span: Duration) -> Duration {
         let quarter = span / 4;

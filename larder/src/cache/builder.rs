@@ -39,6 +39,7 @@ pub struct CacheBuilder {
     version: Version,
     key_function: Option<KeyFunction>,
     ttl: Ttl,
+    jitter: f64,
     coding: Coding,
     listener: Option<Arc<dyn Listener>>,
     rules: Rules,
@@ -53,6 +54,7 @@ impl CacheBuilder {
             version: Version::Number(1),
             key_function: None,
             ttl: Ttl::For(std::time::Duration::from_mins(5)),
+            jitter: 0.0,
             coding: Coding::default(),
             listener: None,
             rules: Rules::default(),
@@ -92,6 +94,29 @@ impl CacheBuilder {
     /// How long entries are fresh whose caller does not say. Default: five minutes.
     pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
         self.ttl = ttl.into().or(self.ttl);
+        self
+    }
+
+    /// Shortens every TTL by a random part of it, at most `fraction`, so that what was written together
+    /// does not expire together. Default: 0, not at all.
+    ///
+    /// From 0 to 1, both included. [`touch`](Cache::touch) sets what it is told.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// use std::time::Duration;
+    /// use larder::{Cache, Ttl, store::Memory};
+    ///
+    /// let cache = Cache::builder(Memory::new()).jitter(0.1).build()?;
+    /// cache.set("k", &1).ttl(Duration::from_secs(100)).await?;
+    /// let Some(Ttl::For(left)) = cache.ttl("k").await? else { panic!("it expires") };
+    /// assert!(left <= Duration::from_secs(100) && left > Duration::from_secs(89));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn jitter(mut self, fraction: f64) -> Self {
+        self.jitter = fraction;
         self
     }
 
@@ -140,6 +165,13 @@ impl CacheBuilder {
             );
             return Err(Error::new(ErrorKind::Invalid, "cache", what));
         }
+        if !(0.0..=1.0).contains(&self.jitter) {
+            let what = format!(
+                "the jitter {} cannot be used: it is not from 0 to 1",
+                self.jitter
+            );
+            return Err(Error::new(ErrorKind::Invalid, "cache", what));
+        }
         let shared = Shared {
             clock: self.store.clock().clone(),
             store: self.store,
@@ -147,6 +179,7 @@ impl CacheBuilder {
             space: self.space.into(),
             key_function: self.key_function,
             default_ttl: self.ttl,
+            jitter: self.jitter,
             coding: self.coding,
             hints: Hints::default(),
             flights: Arc::default(),
@@ -172,6 +205,7 @@ impl fmt::Debug for CacheBuilder {
             .field("prefix", &self.prefix)
             .field("version", &self.version)
             .field("ttl", &self.ttl)
+            .field("jitter", &self.jitter)
             .field("coding", &self.coding)
             .finish_non_exhaustive()
     }

@@ -196,10 +196,9 @@ impl Cache {
         let tagged = self
             .good_from(flight, policy, &kept.tags, gathered.tags)
             .await;
-        let now = self.shared.clock.now();
         let ttl = kept.ttl.or(policy.ttl).or(self.shared.default_ttl);
-        let deadline = ttl
-            .deadline(now)
+        let deadline = self
+            .deadline(ttl)
             .min(gathered.life.unwrap_or(Moment::NEVER));
         let extra = kept.extra.clone();
         let mut entry = Entry::new(&self.shared.clock, kept.value)

@@ -102,6 +102,7 @@ pub(crate) struct Shared {
     space: Box<str>,
     key_function: Option<KeyFunction>,
     default_ttl: Ttl,
+    jitter: f64,
     coding: Coding,
     hints: look::Hints,
     pub(crate) flights: Arc<Flights>,

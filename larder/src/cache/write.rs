@@ -2,6 +2,7 @@
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -11,7 +12,7 @@ use super::scope::Scope;
 use crate::codec::Encoded;
 use crate::entry::{Entry, Tag, Tagged};
 use crate::store::When;
-use crate::{Key, Result, Ttl};
+use crate::{Key, Moment, Result, Ttl};
 
 /// What an awaited verb becomes.
 pub(super) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -169,13 +170,29 @@ impl Cache {
         if ttl.is_zero() {
             return None;
         }
-        let deadline = ttl.deadline(self.shared.clock.now());
+        let deadline = self.deadline(ttl);
         let mut entry = Entry::new(&self.shared.clock, encoded.value).fresh_until(deadline);
         entry.codec = encoded.codec;
         if let Some(tagged) = tagged {
             entry = entry.with_tags(tagged.clone());
         }
         Some(entry)
+    }
+
+    /// When what is written now stops being fresh: after `ttl`, or by the cache's jitter a little
+    /// before.
+    pub(super) fn deadline(&self, ttl: Ttl) -> Moment {
+        let clock = &self.shared.clock;
+        let jitter = self.shared.jitter;
+        let ttl = match ttl {
+            Ttl::For(span) if jitter > 0.0 && !span.is_zero() => {
+                let less = span.as_secs_f64() * jitter * clock.chance();
+                let less = Duration::try_from_secs_f64(less).unwrap_or_default();
+                Ttl::For(span.saturating_sub(less).max(Duration::from_millis(1)))
+            }
+            ttl => ttl,
+        };
+        ttl.deadline(clock.now())
     }
 
     /// The numbers from which a value set by hand is good: the scope's where there is one, since the
