@@ -14,7 +14,7 @@
 //! | 8 | fresh until |
 //! | 8 | stale until |
 //! | 4 | length of what follows before the body |
-//! | … | era, tags with their numbers, whole key of a hashed name, decoded size |
+//! | … | era, tags with their numbers, whole key of a hashed name, decoded size, and how long its load took if that is told |
 //! | rest | the body |
 //!
 //! Numbers are big-endian. Stamp to "stale until" lie together, so that a lease is put into a
@@ -23,6 +23,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -183,6 +184,8 @@ pub struct Entry {
     pub stale_until: Moment,
     /// The tags, if there are any.
     pub tags: Option<Arc<Tagged>>,
+    /// How long the load took, for those who refresh early.
+    pub(crate) took: Option<Duration>,
     /// Room for the decoded value, in a store that keeps it.
     pub(crate) decoded: Option<Decoded>,
 }
@@ -230,6 +233,7 @@ impl Entry {
             fresh_until: Moment::NEVER,
             stale_until: Moment::NEVER,
             tags: None,
+            took: None,
             decoded: None,
         }
     }
@@ -246,6 +250,7 @@ impl Entry {
             fresh_until: Moment::START,
             stale_until: Moment::START,
             tags: None,
+            took: None,
             decoded: None,
         }
     }
@@ -262,6 +267,7 @@ impl Entry {
             fresh_until: Moment::NEVER,
             stale_until: Moment::NEVER,
             tags: None,
+            took: None,
             decoded: None,
         }
     }
@@ -276,7 +282,7 @@ impl Entry {
 
     /// Lets the engine serve the value for `grace` after its TTL.
     #[must_use]
-    pub fn with_grace(mut self, grace: std::time::Duration) -> Self {
+    pub fn with_grace(mut self, grace: Duration) -> Self {
         self.stale_until = self.fresh_until.plus(grace);
         self
     }
@@ -307,12 +313,13 @@ impl Entry {
         }
     }
 
-    /// Whether this is kept as bare digits: an integer without tags, grace or state.
+    /// Whether this is kept as bare digits: an integer without tags, grace, state or time of loading.
     pub fn is_plain(&self) -> bool {
         matches!(self.value, Some(Value::Integer(_)))
             && self.tags.is_none()
             && self.stale_until == self.fresh_until
             && self.state == State::Idle
+            && self.took.is_none()
     }
 
     /// The moment after which nothing in the slot matters.
@@ -390,6 +397,9 @@ impl Entry {
         }
         put_text(frame, if key.is_hashed() { key.whole() } else { "" });
         frame.put_u64(self.value.as_ref().map_or(0, Value::len) as u64);
+        if let Some(took) = self.took {
+            frame.put_u64(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        }
     }
 
     /// Reads back what [`to_frame`](Self::to_frame) wrote.
@@ -423,9 +433,10 @@ impl Entry {
             return Some(entry);
         }
         match read_body(frame, key, body, meta) {
-            Some((value, tags)) => {
+            Some((value, meta)) => {
                 entry.value = Some(value);
-                entry.tags = tags;
+                entry.tags = meta.tags;
+                entry.took = meta.took;
                 entry.fresh_until = fresh_until;
                 entry.stale_until = stale_until;
             }
@@ -448,7 +459,7 @@ impl Head {
     /// Reads the start of a frame, up to its body, of a live entry.
     pub fn from_frame(frame: &[u8], key: &Key) -> Option<Self> {
         let fresh_until = Moment::from_millis(Reader(frame.get(28..HEADER)?).u64()?);
-        let (tags, _) = read_meta(frame.get(HEADER..)?, key)?;
+        let Meta { tags, .. } = read_meta(frame.get(HEADER..)?, key)?;
         Some(Self { fresh_until, tags })
     }
 }
@@ -466,28 +477,30 @@ fn put_text(frame: &mut BytesMut, text: &str) {
     frame.put_slice(text.as_bytes());
 }
 
-fn read_body(
-    frame: &Bytes,
-    key: &Key,
-    body: u8,
-    meta: usize,
-) -> Option<(Value, Option<Arc<Tagged>>)> {
+fn read_body(frame: &Bytes, key: &Key, body: u8, meta: usize) -> Option<(Value, Meta)> {
     let start = HEADER.checked_add(meta)?;
-    let (tags, decoded) = read_meta(frame.get(HEADER..start)?, key)?;
-    if decoded > MAX_DECODED {
+    let meta = read_meta(frame.get(HEADER..start)?, key)?;
+    if meta.decoded > MAX_DECODED {
         return None;
     }
     let bytes = frame.slice(start..);
     let value = match body {
         BODY_INTEGER => Value::Integer(plain_integer(&bytes)?),
-        BODY_BYTES if bytes.len() as u64 == decoded => Value::Bytes(bytes),
+        BODY_BYTES if bytes.len() as u64 == meta.decoded => Value::Bytes(bytes),
         _ => return None,
     };
-    Some((value, tags))
+    Some((value, meta))
 }
 
-/// The tags and the decoded size, if this is the entry of `key`.
-fn read_meta(meta: &[u8], key: &Key) -> Option<(Option<Arc<Tagged>>, u64)> {
+/// What a frame holds between header and body.
+struct Meta {
+    tags: Option<Arc<Tagged>>,
+    decoded: u64,
+    took: Option<Duration>,
+}
+
+/// What stands before the body, if this is the entry of `key`.
+fn read_meta(meta: &[u8], key: &Key) -> Option<Meta> {
     let mut meta = Reader(meta);
     let era = meta.u64()?;
     let count = meta.u32()? as usize;
@@ -502,7 +515,11 @@ fn read_meta(meta: &[u8], key: &Key) -> Option<(Option<Arc<Tagged>>, u64)> {
         return None;
     }
     let tags = (count > 0).then(|| Arc::new(Tagged { era, good_from }));
-    Some((tags, meta.u64()?))
+    Some(Meta {
+        tags,
+        decoded: meta.u64()?,
+        took: meta.u64().map(Duration::from_millis),
+    })
 }
 
 /// Takes numbers and texts off the front; `None` where there is too little left.
@@ -535,8 +552,6 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn tagged() -> Entry {
@@ -553,12 +568,14 @@ mod tests {
     #[test]
     fn what_is_framed_is_read_back() {
         for key in [Key::new(":1:k"), Key::new(":1:a b")] {
-            let entry = tagged();
+            for took in [None, Some(Duration::from_millis(250))] {
+                let entry = Entry { took, ..tagged() };
 
-            let frame = entry.to_frame(&key, 42);
+                let frame = entry.to_frame(&key, 42);
 
-            assert_eq!(Entry::from_frame(&frame, &key, 42), Some(entry.clone()));
-            assert_eq!(Head::from_frame(&frame, &key), Some(entry.head()));
+                assert_eq!(Entry::from_frame(&frame, &key, 42), Some(entry.clone()));
+                assert_eq!(Head::from_frame(&frame, &key), Some(entry.head()));
+            }
         }
     }
 

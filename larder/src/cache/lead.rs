@@ -130,6 +130,7 @@ impl Cache {
             }
         };
         let lease = AtomicBool::new(true);
+        let began = self.shared.clock.now();
         let ended = tokio::select! {
             biased;
             ended = run => ended,
@@ -138,7 +139,9 @@ impl Cache {
         let failure = match ended {
             Some(Some(Ok((out, keep)))) => {
                 let held = lease.load(Ordering::Relaxed);
-                let verdict = self.settle(pilot, policy, keep, scope.take(), held).await;
+                let gathered = scope.take();
+                let verdict = self.settle(pilot, policy, keep, gathered, held, began);
+                let verdict = verdict.await;
                 return Told::Loaded(out, verdict.tagged, verdict.life);
             }
             Some(Some(Err(failure))) => failure,
@@ -173,6 +176,7 @@ impl Cache {
         keep: Keep,
         mut gathered: Gathered,
         held: bool,
+        began: Moment,
     ) -> Verdict {
         let (flight, key) = (pilot.flight(), pilot.key());
         if !self.shared.rules.keep(Rule::Inherit) {
@@ -196,6 +200,7 @@ impl Cache {
         let tagged = self
             .good_from(flight, policy, &kept.tags, gathered.tags)
             .await;
+        let now = self.shared.clock.now();
         let ttl = kept.ttl.or(policy.ttl).or(self.shared.default_ttl);
         let deadline = self
             .deadline(ttl)
@@ -209,6 +214,7 @@ impl Cache {
                 kept.grace
             });
         entry.codec = kept.codec;
+        entry.took = (policy.early > 0.0).then(|| now.left(began).unwrap_or_default());
         if let Some(tagged) = &tagged {
             entry = entry.with_tags(Tagged::clone(tagged));
         }

@@ -216,6 +216,12 @@ macro_rules! policy {
             self.change(|policy| policy.grace(grace))
         }
 
+        /// How eagerly a value is refreshed before its TTL ends, as
+        /// [`Policy::early`](crate::Policy::early). Default: 0, not at all.
+        pub fn early(self, eagerness: f64) -> Self {
+            self.change(|policy| policy.early(eagerness))
+        }
+
         /// For how long after its TTL a value is served if loads fail. Default: not at all.
         pub fn stale_if_error(self, span: std::time::Duration) -> Self {
             self.change(|policy| policy.stale_if_error(span))

@@ -46,7 +46,7 @@ struct Departure {
 #[derive(Default)]
 struct Plan {
     departures: Vec<Departure>,
-    /// Stale values were served for these; they are loaded behind the caller.
+    /// Values were served for these, stale or soon to be; they are loaded behind the caller.
     behind: Vec<Departure>,
     joins: Vec<(String, Arc<Flight>, u64, Miss)>,
     holds: Vec<Arc<Flight>>,
@@ -211,8 +211,13 @@ impl Cache {
                 Some((entry, value)) if entry.is_live(now) => {
                     self.hear(&key, || Outcome::Hit(entry.fresh_until.left(now)));
                     self.absorb(entry.tags.as_deref(), life(entry.fresh_until));
-                    found.insert(name, value);
-                    continue;
+                    let is_due = !late && policy.is_due(entry, &shared.clock);
+                    if !is_due || state != State::Idle || shared.flights.has(&key) {
+                        found.insert(name, value);
+                        continue;
+                    }
+                    found.insert(name.clone(), value);
+                    true
                 }
                 Some((entry, value)) if is_in_grace(entry, policy, now) => {
                     self.hear(&key, || Outcome::Stale(Stale::Refreshing));
@@ -242,7 +247,7 @@ impl Cache {
                 .flights
                 .board(&key, look.lease(now), doubt, noted, mark)
             {
-                // Somebody else refreshes what was served stale.
+                // Somebody else refreshes what was served.
                 Boarding::Join(_) | Boarding::Hold(_) | Boarding::Doubt(_) if is_behind => {}
                 Boarding::Lead(pilot) if pilot.is_foreign => {
                     plan.joins
@@ -250,12 +255,12 @@ impl Cache {
                     self.watch(pilot, policy.wait);
                 }
                 Boarding::Lead(pilot) => {
-                    self.hear(&key, || Outcome::Miss(look.miss()));
                     let seen = look.stamp();
                     let departure = Departure { name, pilot, seen };
                     if is_behind {
                         plan.behind.push(departure);
                     } else {
+                        self.hear(&key, || Outcome::Miss(look.miss()));
                         plan.departures.push(departure);
                     }
                 }
@@ -319,6 +324,7 @@ impl Cache {
         let names = placed.iter().map(|(name, _)| name.clone()).collect();
         let run = caught(scope.clone().around(async { load(names).await }));
         let limit = policy.time_limit.unwrap_or(Duration::MAX);
+        let began = self.shared.clock.now();
         let ended = tokio::select! {
             biased;
             ended = self.shared.clock.timeout(limit, run) => ended,
@@ -330,7 +336,8 @@ impl Cache {
                     Some((name.clone(), self.shared.coding.encode(value).ok()?))
                 };
                 let encoded = values.iter().filter_map(encode).collect();
-                self.settle_many(placed, policy, encoded, &scope).await;
+                self.settle_many(placed, policy, encoded, &scope, began)
+                    .await;
                 return Ok((values, not_placed));
             }
             Some(Some(Err(error))) => Failure::Load(Arc::new(error)),
@@ -398,6 +405,7 @@ impl Cache {
         policy: &Arc<Policy>,
         mut encoded: HashMap<String, Encoded>,
         scope: &Scope,
+        began: Moment,
     ) {
         let gathered = scope.take();
         let mut settling = JoinSet::new();
@@ -415,8 +423,11 @@ impl Cache {
                     })
                 });
             let (cache, policy, gathered) = (self.clone(), policy.clone(), gathered.clone());
-            settling
-                .spawn(async move { cache.settle(&pilot, &policy, keep, gathered, true).await });
+            settling.spawn(async move {
+                cache
+                    .settle(&pilot, &policy, keep, gathered, true, began)
+                    .await
+            });
         }
         while let Some(verdict) = settling.join_next().await {
             if let Ok(verdict) = verdict {
