@@ -202,8 +202,8 @@ impl Cache {
         Ok(self.get(key).await?.unwrap_or(default))
     }
 
-    /// Returns the bytes at `key` as the codec wrote them, without a copy unless they are compressed: with [`Codec::Raw`] those of the
-    /// value itself, an integer as its digits.
+    /// Returns the bytes at `key` as the codec wrote them, without a copy unless they are compressed:
+    /// with [`Codec::Raw`](crate::Codec::Raw) those of the value itself, an integer as its digits.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

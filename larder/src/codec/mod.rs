@@ -1,4 +1,12 @@
 //! Values to bytes and back.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `mod.rs` | the codecs |
+//! | `coding.rs` | a cache's codec and compression together |
+//! | `compression.rs` | compressing, and inflating within bounds |
+//! | `inflate.rs` | what a compressed body looks like from outside |
+//! | `raw.rs` | bytes and text as they are, for serde |
 
 mod coding;
 #[cfg(any(feature = "lz4", feature = "zstd"))]
