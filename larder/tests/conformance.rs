@@ -64,10 +64,6 @@ const CASES: &[Case] = &[
         },
     },
     Case {
-        name: "file_on_the_systems_clock",
-        make: || here(File::open(folder()).unwrap()),
-    },
-    Case {
         name: "redis",
         make: || Box::pin(async { Arc::new(redis().await) as _ }),
     },
