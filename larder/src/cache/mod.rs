@@ -288,9 +288,11 @@ impl Cache {
     /// Returns what is left of the TTL of `key`: `None` if there is no value,
     /// [`Ttl::Never`] if it does not expire.
     pub async fn ttl(&self, key: impl AsRef<str>) -> Result<Option<Ttl>> {
+        let head = self.head(key).await?;
+        // After the answer: by an earlier clock, more would be left than there is.
         let now = self.shared.clock.now();
         let left = |head: crate::Head| head.fresh_until.left(now).map_or(Ttl::Never, Ttl::For);
-        Ok(self.head(key).await?.map(left))
+        Ok(head.map(left))
     }
 
     async fn head(&self, key: impl AsRef<str>) -> Result<Option<crate::Head>> {
