@@ -29,7 +29,8 @@ struct Filled {
 
 impl Drop for Filled {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
+        // A sweep may put a lock where it was just removed.
+        while self.folder.exists() && fs::remove_dir_all(&self.folder).is_err() {}
     }
 }
 
