@@ -7,7 +7,7 @@ check:
 demo *flags:
     cargo run --release -p demo -- {{flags}}
 
-# Ratios against peers; a word picks one: store, cache, page
+# Ratios against peers; a word picks one: store, cache, file, page
 bench *which:
     cargo run --release -p bench -- {{which}}
 

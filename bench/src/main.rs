@@ -1,10 +1,11 @@
 //! Larder side by side with its peers: every figure is a ratio, the median of nine interleaved pairs
 //! of one run; but hit ratios, which do not vary, are told as they are.
 //!
-//! `cargo run --release -p bench` prints all; a word (`store`, `cache`, `sqlite`, `postgres`, `page`,
-//! `hits`) picks one; `postgres` starts a server of its own. The page
+//! `cargo run --release -p bench` prints all; a word (`store`, `cache`, `file`, `sqlite`, `postgres`,
+//! `page`, `hits`) picks one; `postgres` starts a server of its own. The page
 //! bench needs `wrk`, and `taskset`, which gives client and server a core each.
 
+mod file;
 mod hits;
 mod page;
 mod pairs;
@@ -26,6 +27,10 @@ fn main() -> ExitCode {
     if picked("cache") {
         values::cache_against_moka(1);
         values::cache_against_moka(2);
+    }
+    if picked("file") {
+        file::store_against_plain_files();
+        file::many_against_few();
     }
     let others: [(_, fn() -> Result<(), Box<dyn std::error::Error>>); 3] = [
         ("sqlite", sql::get_against_rusqlite),

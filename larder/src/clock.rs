@@ -151,7 +151,7 @@ impl Clock {
     }
 
     /// Whether other threads can tell the time by this clock: a seeded one belongs to its runtime.
-    #[cfg(feature = "memory")]
+    #[cfg(any(feature = "memory", all(feature = "file", unix)))]
     pub(crate) fn is_for_all_threads(&self) -> bool {
         !matches!(self.0, Kind::Seeded(_))
     }
@@ -183,6 +183,12 @@ impl Clock {
                 .u64(..),
             _ => fastrand::u64(..),
         }
+    }
+
+    /// A random part of one: never zero, at most one.
+    pub(crate) fn chance(&self) -> f64 {
+        let drawn = u32::try_from(self.random() >> 32).unwrap_or(0);
+        (f64::from(drawn) + 1.0) / (f64::from(u32::MAX) + 1.0)
     }
 
     /// `span` give or take a quarter, so that many who wait do not wake together.

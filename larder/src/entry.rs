@@ -14,7 +14,7 @@
 //! | 8 | fresh until |
 //! | 8 | stale until |
 //! | 4 | length of what follows before the body |
-//! | … | era, tags with their numbers, whole key of a hashed name, decoded size |
+//! | … | era, tags with their numbers, whole key of a hashed name, decoded size, and how long its load took if that is told |
 //! | rest | the body |
 //!
 //! Numbers are big-endian. Stamp to "stale until" lie together, so that a lease is put into a
@@ -23,6 +23,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -188,6 +189,8 @@ pub struct Entry {
     pub tags: Option<Arc<Tagged>>,
     /// Whether an integer is kept in a frame though digits would do; see [`Entry::framed`].
     pub(crate) is_framed: bool,
+    /// How long the load took, for those who refresh early.
+    pub(crate) took: Option<Duration>,
     /// Room for the decoded value, in a store that keeps it.
     pub(crate) decoded: Option<Decoded>,
 }
@@ -236,6 +239,7 @@ impl Entry {
             stale_until: Moment::NEVER,
             tags: None,
             is_framed: false,
+            took: None,
             decoded: None,
         }
     }
@@ -253,6 +257,7 @@ impl Entry {
             stale_until: Moment::START,
             tags: None,
             is_framed: false,
+            took: None,
             decoded: None,
         }
     }
@@ -270,6 +275,7 @@ impl Entry {
             stale_until: Moment::NEVER,
             tags: None,
             is_framed: false,
+            took: None,
             decoded: None,
         }
     }
@@ -284,7 +290,7 @@ impl Entry {
 
     /// Lets the engine serve the value for `grace` after its TTL.
     #[must_use]
-    pub fn with_grace(mut self, grace: std::time::Duration) -> Self {
+    pub fn with_grace(mut self, grace: Duration) -> Self {
         self.stale_until = self.fresh_until.plus(grace);
         self
     }
@@ -336,14 +342,15 @@ impl Entry {
         }
     }
 
-    /// Whether this is kept as bare digits: an integer without tags, grace or state, and not
-    /// [framed](Self::framed).
+    /// Whether this is kept as bare digits: an integer without tags, grace, state or time of loading, and
+    /// not [framed](Self::framed).
     pub fn is_plain(&self) -> bool {
         matches!(self.value, Some(Value::Integer(_)))
             && !self.is_framed
             && self.tags.is_none()
             && self.stale_until == self.fresh_until
             && self.state == State::Idle
+            && self.took.is_none()
     }
 
     /// The moment after which nothing in the slot matters.
@@ -378,6 +385,11 @@ impl Entry {
         if let (true, Some(Value::Integer(number))) = (self.is_plain(), &self.value) {
             return Bytes::from(number.to_string());
         }
+        self.to_full_frame(key, incarnation)
+    }
+
+    /// The frame, also of a plain integer: for a store that can keep stamp and deadlines of that too.
+    pub(crate) fn to_full_frame(&self, key: &Key, incarnation: u64) -> Bytes {
         let body = self.value.as_ref().map_or(0, Value::len);
         let mut frame = BytesMut::with_capacity(HEADER + 64 + key.whole().len() + body);
         frame.put_u8(FORMAT);
@@ -417,13 +429,18 @@ impl Entry {
         }
         put_text(frame, if key.is_hashed() { key.whole() } else { "" });
         frame.put_u64(self.value.as_ref().map_or(0, Value::len) as u64);
+        if let Some(took) = self.took {
+            frame.put_u64(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        }
     }
 
     /// What a frame says between header and body (tags, whole key, decoded size), for a store whose
     /// columns hold the rest; `None` without a body, and for an integer without tags.
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub(crate) fn to_meta(&self, key: &Key) -> Option<Bytes> {
-        let untagged = matches!(self.value, Some(Value::Integer(_))) && self.tags.is_none();
+        let untagged = matches!(self.value, Some(Value::Integer(_)))
+            && self.tags.is_none()
+            && self.took.is_none();
         if self.value.is_none() || untagged {
             return None;
         }
@@ -436,18 +453,18 @@ impl Entry {
     /// not fit, or are another key's.
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub(crate) fn with_body(mut self, value: Value, meta: Option<&[u8]>, key: &Key) -> Self {
-        let tags = match (&value, meta) {
+        let meta = match (&value, meta) {
             (Value::Integer(_), None) => Some(None),
-            (Value::Integer(_), Some(meta)) => read_meta(meta, key).map(|(tags, _)| tags),
+            (Value::Integer(_), Some(meta)) => read_meta(meta, key).map(Some),
             (Value::Bytes(bytes), meta) => meta
                 .and_then(|meta| read_meta(meta, key))
-                .filter(|(_, decoded)| *decoded == bytes.len() as u64 && *decoded <= MAX_DECODED)
-                .map(|(tags, _)| tags),
+                .filter(|meta| meta.decoded == bytes.len() as u64 && meta.decoded <= MAX_DECODED)
+                .map(Some),
         };
-        match tags {
-            Some(tags) => {
+        match meta {
+            Some(meta) => {
                 self.value = Some(value);
-                self.tags = tags;
+                (self.tags, self.took) = meta.map_or((None, None), |meta| (meta.tags, meta.took));
             }
             None => self.unreadable = true,
         }
@@ -485,9 +502,10 @@ impl Entry {
             return Some(entry);
         }
         match read_body(frame, key, body, meta) {
-            Some((value, tags)) => {
+            Some((value, meta)) => {
                 entry.value = Some(value);
-                entry.tags = tags;
+                entry.tags = meta.tags;
+                entry.took = meta.took;
                 entry.is_framed = body == BODY_FRAMED;
                 entry.fresh_until = fresh_until;
                 entry.stale_until = stale_until;
@@ -511,7 +529,7 @@ impl Head {
     /// Reads the start of a frame, up to its body, of a live entry.
     pub fn from_frame(frame: &[u8], key: &Key) -> Option<Self> {
         let fresh_until = Moment::from_millis(Reader(frame.get(28..HEADER)?).u64()?);
-        let (tags, _) = read_meta(frame.get(HEADER..)?, key)?;
+        let Meta { tags, .. } = read_meta(frame.get(HEADER..)?, key)?;
         Some(Self { fresh_until, tags })
     }
 
@@ -519,7 +537,7 @@ impl Head {
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub(crate) fn from_meta(fresh_until: Moment, meta: Option<&[u8]>, key: &Key) -> Option<Self> {
         let tags = match meta {
-            Some(meta) => read_meta(meta, key)?.0,
+            Some(meta) => read_meta(meta, key)?.tags,
             None => None,
         };
         Some(Self { fresh_until, tags })
@@ -527,7 +545,7 @@ impl Head {
 }
 
 /// The whole key that a frame states: of a hashed name nothing else tells it.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "file", feature = "redis"))]
 pub(crate) fn whole_key(frame: &[u8]) -> Option<&str> {
     let mut meta = Reader(frame.get(HEADER..)?);
     meta.u64()?;
@@ -551,28 +569,30 @@ fn put_text(frame: &mut BytesMut, text: &str) {
     frame.put_slice(text.as_bytes());
 }
 
-fn read_body(
-    frame: &Bytes,
-    key: &Key,
-    body: u8,
-    meta: usize,
-) -> Option<(Value, Option<Arc<Tagged>>)> {
+fn read_body(frame: &Bytes, key: &Key, body: u8, meta: usize) -> Option<(Value, Meta)> {
     let start = HEADER.checked_add(meta)?;
-    let (tags, decoded) = read_meta(frame.get(HEADER..start)?, key)?;
-    if decoded > MAX_DECODED {
+    let meta = read_meta(frame.get(HEADER..start)?, key)?;
+    if meta.decoded > MAX_DECODED {
         return None;
     }
     let bytes = frame.slice(start..);
     let value = match body {
         BODY_INTEGER | BODY_FRAMED => Value::Integer(plain_integer(&bytes)?),
-        BODY_BYTES if bytes.len() as u64 == decoded => Value::Bytes(bytes),
+        BODY_BYTES if bytes.len() as u64 == meta.decoded => Value::Bytes(bytes),
         _ => return None,
     };
-    Some((value, tags))
+    Some((value, meta))
 }
 
-/// The tags and the decoded size, if this is the entry of `key`.
-fn read_meta(meta: &[u8], key: &Key) -> Option<(Option<Arc<Tagged>>, u64)> {
+/// What a frame holds between header and body.
+struct Meta {
+    tags: Option<Arc<Tagged>>,
+    decoded: u64,
+    took: Option<Duration>,
+}
+
+/// What stands before the body, if this is the entry of `key`.
+fn read_meta(meta: &[u8], key: &Key) -> Option<Meta> {
     let mut meta = Reader(meta);
     let era = meta.u64()?;
     let count = meta.u32()? as usize;
@@ -587,7 +607,11 @@ fn read_meta(meta: &[u8], key: &Key) -> Option<(Option<Arc<Tagged>>, u64)> {
         return None;
     }
     let tags = (count > 0).then(|| Arc::new(Tagged { era, good_from }));
-    Some((tags, meta.u64()?))
+    Some(Meta {
+        tags,
+        decoded: meta.u64()?,
+        took: meta.u64().map(Duration::from_millis),
+    })
 }
 
 /// Takes numbers and texts off the front; `None` where there is too little left.
@@ -620,8 +644,6 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn tagged() -> Entry {
@@ -638,12 +660,14 @@ mod tests {
     #[test]
     fn what_is_framed_is_read_back() {
         for key in [Key::new(":1:k"), Key::new(":1:a b")] {
-            let entry = tagged();
+            for took in [None, Some(Duration::from_millis(250))] {
+                let entry = Entry { took, ..tagged() };
 
-            let frame = entry.to_frame(&key, 42);
+                let frame = entry.to_frame(&key, 42);
 
-            assert_eq!(Entry::from_frame(&frame, &key, 42), Some(entry.clone()));
-            assert_eq!(Head::from_frame(&frame, &key), Some(entry.head()));
+                assert_eq!(Entry::from_frame(&frame, &key, 42), Some(entry.clone()));
+                assert_eq!(Head::from_frame(&frame, &key), Some(entry.head()));
+            }
         }
     }
 

@@ -52,6 +52,7 @@
 //! | store | kept | shared by processes |
 //! | --- | --- | --- |
 //! | [`store::Memory`] | in this process, bounded by bytes and entries | no |
+//! | `store::File` | in a folder of this machine, bounded by bytes and entries | yes |
 //! | `store::Redis` | on a Redis or Valkey server | yes |
 //! | `store::Sqlite` | in a file | yes, of one machine |
 //! | `store::Postgres` | in a table of PostgreSQL | yes |
@@ -65,10 +66,12 @@
 //! | feature | gives | default |
 //! | --- | --- | --- |
 //! | `memory` | [`store::Memory`] | yes |
+//! | `file` | `store::File`, on Unix | no |
 //! | `redis` | `store::Redis` | no |
 //! | `sqlite` | `store::Sqlite`; brings SQLite itself along | no |
 //! | `postgres` | `store::Postgres` | no |
 //! | `mysql` | `store::Mysql` | no |
+//! | `zstd`, `lz4` | `Compression` of values past a threshold | no |
 //! | `page` | [`page`]: layers for tower and axum | yes |
 //! | `axum` | pages of nested axum routers are told apart by the URL that the client asked for | yes |
 //! | `settings` | [`Settings`]: caches from a TOML file, the environment or URLs | no |
@@ -114,6 +117,8 @@ pub use cache::{
 };
 pub use clock::{Clock, Moment};
 pub use codec::Codec;
+#[cfg(any(feature = "lz4", feature = "zstd"))]
+pub use codec::Compression;
 pub use entry::{Entry, FORMAT, HEADER, Head, MAX_DECODED, Mark, Stamp, State, Tag, Tagged, Value};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Bypass, Listener, Miss, Outcome, Reason, Stale};

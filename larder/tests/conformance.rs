@@ -12,13 +12,15 @@ mod racy;
 use std::cell::Cell;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use larder::Clock;
 use larder::conformance::{CLAUSES, Clause};
-use larder::store::{Memory, Mysql, Null, Postgres, Redis, Sqlite, Store};
+use larder::store::{File, Memory, Mysql, Null, Postgres, Redis, Sqlite, Store};
 use larder::wrap::{Forgiving, Instrumented, Signed, Tiered};
 use libtest_mimic::{Arguments, Failed, Trial};
 use support::{Kind, RedisServer, SqlServer, SqliteFile};
@@ -52,6 +54,17 @@ const CASES: &[Case] = &[
     Case {
         name: "own_store",
         make: || here(own_store::Plain::default()),
+    },
+    Case {
+        name: "file",
+        make: || {
+            here(
+                File::builder(folder())
+                    .clock(Clock::manual())
+                    .open()
+                    .unwrap(),
+            )
+        },
     },
     Case {
         name: "redis",
@@ -193,6 +206,16 @@ fn here(store: impl Store) -> Making {
     Box::pin(async { Arc::new(store) as Arc<dyn Store> })
 }
 
+/// Where the folders of this run are.
+static FOLDERS: OnceLock<PathBuf> = OnceLock::new();
+
+/// A folder that nobody else uses.
+fn folder() -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    FOLDERS.get().unwrap().join(count.to_string())
+}
+
 /// The server that the test command started, or the one of this run.
 static REDIS: OnceLock<String> = OnceLock::new();
 
@@ -287,6 +310,8 @@ fn main() {
     POSTGRES.set(postgres.url()).unwrap();
     let mariadb = SqlServer::start(Kind::Mariadb);
     MARIADB.set(mariadb.url()).unwrap();
+    let folders = support::new_folder();
+    FOLDERS.set(folders.clone()).unwrap();
 
     let trials = CASES.iter().flat_map(|case| {
         CLAUSES.iter().map(move |&(name, clause)| {
@@ -333,5 +358,6 @@ fn main() {
     let trials = trials.chain([listed, example]).collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     drop((server, file, postgres, mariadb));
+    std::fs::remove_dir_all(folders).unwrap();
     conclusion.exit();
 }

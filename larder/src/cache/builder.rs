@@ -8,6 +8,9 @@ use super::lead::Failures;
 use super::look::Hints;
 use super::rules::Rules;
 use super::{Cache, KeyFunction, Shared};
+#[cfg(any(feature = "lz4", feature = "zstd"))]
+use crate::Compression;
+use crate::codec::Coding;
 use crate::event::Listener;
 use crate::key::{MARKER, fits_scope};
 use crate::store::Store;
@@ -36,7 +39,8 @@ pub struct CacheBuilder {
     version: Version,
     key_function: Option<KeyFunction>,
     ttl: Ttl,
-    codec: Codec,
+    jitter: f64,
+    coding: Coding,
     listener: Option<Arc<dyn Listener>>,
     rules: Rules,
 }
@@ -50,7 +54,8 @@ impl CacheBuilder {
             version: Version::Number(1),
             key_function: None,
             ttl: Ttl::For(std::time::Duration::from_mins(5)),
-            codec: Codec::default(),
+            jitter: 0.0,
+            coding: Coding::default(),
             listener: None,
             rules: Rules::default(),
         }
@@ -92,9 +97,42 @@ impl CacheBuilder {
         self
     }
 
+    /// Shortens every TTL by a random part of it, at most `fraction`, so that what was written together
+    /// does not expire together. Default: 0, not at all.
+    ///
+    /// From 0 to 1, both included. [`touch`](Cache::touch) sets what it is told.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// use std::time::Duration;
+    /// use larder::{Cache, Ttl, store::Memory};
+    ///
+    /// let cache = Cache::builder(Memory::new()).jitter(0.1).build()?;
+    /// cache.set("k", &1).ttl(Duration::from_secs(100)).await?;
+    /// let Some(Ttl::For(left)) = cache.ttl("k").await? else { panic!("it expires") };
+    /// assert!(left <= Duration::from_secs(100) && left > Duration::from_secs(89));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn jitter(mut self, fraction: f64) -> Self {
+        self.jitter = fraction;
+        self
+    }
+
     /// How values become bytes. Default: [`Codec::MessagePack`].
     pub fn codec(mut self, codec: Codec) -> Self {
-        self.codec = codec;
+        self.coding.codec = codec;
+        self
+    }
+
+    /// Compresses values that are longer than `threshold` bytes once encoded, where that makes them
+    /// smaller. Default: off. Pages are kept as they are sent.
+    ///
+    /// It runs on the caller's way: some milliseconds for a megabyte.
+    #[cfg(any(feature = "lz4", feature = "zstd"))]
+    pub fn compression(mut self, compression: Compression, threshold: usize) -> Self {
+        self.coding.compression = Some((compression, threshold));
         self
     }
 
@@ -151,6 +189,13 @@ impl CacheBuilder {
             );
             return Err(Error::new(ErrorKind::Invalid, "cache", what));
         }
+        if !(0.0..=1.0).contains(&self.jitter) {
+            let what = format!(
+                "the jitter {} cannot be used: it is not from 0 to 1",
+                self.jitter
+            );
+            return Err(Error::new(ErrorKind::Invalid, "cache", what));
+        }
         let shared = Shared {
             clock: self.store.clock().clone(),
             store: self.store,
@@ -158,6 +203,7 @@ impl CacheBuilder {
             space: self.space.into(),
             key_function: self.key_function,
             default_ttl: self.ttl,
+            jitter: self.jitter,
             hints: Hints::default(),
             flights: Arc::default(),
             failures: Failures::default(),
@@ -169,7 +215,7 @@ impl CacheBuilder {
             shared: Arc::new(shared),
             version: Version::Number(1),
             scope: "".into(),
-            codec: self.codec,
+            coding: self.coding,
             untracked: false,
         };
         cache.version(self.version)
@@ -183,7 +229,8 @@ impl fmt::Debug for CacheBuilder {
             .field("prefix", &self.prefix)
             .field("version", &self.version)
             .field("ttl", &self.ttl)
-            .field("codec", &self.codec)
+            .field("jitter", &self.jitter)
+            .field("coding", &self.coding)
             .finish_non_exhaustive()
     }
 }

@@ -311,7 +311,13 @@ impl Cache {
             };
             if let Some(entry) = usable.filter(|entry| entry.is_live(now)) {
                 let outcome = Outcome::Hit(entry.fresh_until.left(now));
-                return Ok(Step::Serve(Served::of(entry, outcome)));
+                let served = Served::of(entry, outcome);
+                let is_due = approach.can_refresh && policy.is_due(entry, &shared.clock);
+                if is_due && look.state(now) == State::Idle && !shared.flights.has(key) {
+                    let departure = self.departure(&look, approach, now, miss);
+                    return Ok(Step::Refresh(served, departure));
+                }
+                return Ok(Step::Serve(served));
             }
             if let Some(entry) = usable.filter(|entry| within(entry, policy.grace, now)) {
                 let idle = look.state(now) == State::Idle && !shared.flights.has(key);

@@ -144,12 +144,15 @@ impl Cache {
         // Lets the renewal's timer start: a task just spawned sits on this thread, which the load may
         // keep busy.
         tokio::task::yield_now().await;
+        let began = self.shared.clock.now();
         let ended = run.await;
         let held = renewal.is_held();
         drop(renewal);
         let failure = match ended {
             Some(Some(Ok((out, keep)))) => {
-                let verdict = self.settle(pilot, policy, keep, scope.take(), held).await;
+                let gathered = scope.take();
+                let verdict = self.settle(pilot, policy, keep, gathered, held, began);
+                let verdict = verdict.await;
                 return Told::Loaded(out, verdict.tagged, verdict.life);
             }
             Some(Some(Err(failure))) => failure,
@@ -192,6 +195,7 @@ impl Cache {
         keep: Keep,
         mut gathered: Gathered,
         held: bool,
+        began: Moment,
     ) -> Verdict {
         let (flight, key) = (pilot.flight(), pilot.key());
         if !self.shared.rules.keep(Rule::Inherit) {
@@ -221,8 +225,8 @@ impl Cache {
             .await;
         let now = self.shared.clock.now();
         let ttl = kept.ttl.or(policy.ttl).or(self.shared.default_ttl);
-        let deadline = ttl
-            .deadline(now)
+        let deadline = self
+            .deadline(ttl)
             .min(gathered.life.unwrap_or(Moment::NEVER));
         let extra = kept.extra.clone();
         let mut entry = Entry::new(&self.shared.clock, kept.value)
@@ -234,6 +238,7 @@ impl Cache {
             })
             .framed();
         entry.codec = kept.codec;
+        entry.took = (policy.early > 0.0).then(|| now.left(began).unwrap_or_default());
         if let Some(tagged) = &tagged {
             entry = entry.with_tags(Tagged::clone(tagged));
         }

@@ -11,9 +11,10 @@ use super::Cache;
 use super::lead::{Keep, Kept, Release, Renewal, caught};
 use super::policy::Policy;
 use super::scope::Scope;
-use crate::Ttl;
-use crate::entry::{Stamp, Value};
+use crate::codec::Encoded;
+use crate::entry::Stamp;
 use crate::flight::{Failure, Landing, Noted, Pilot};
+use crate::{Moment, Ttl};
 
 /// A key that this caller is to load.
 pub(super) struct Departure {
@@ -85,13 +86,15 @@ impl Cache {
         }));
         // As for a single load.
         tokio::task::yield_now().await;
+        let began = self.shared.clock.now();
         let ended = match policy.time_limit {
             None => Some(run.await),
             Some(limit) => self.shared.clock.timeout(limit, run).await,
         };
         let failure = match ended {
             Some(Some(Ok((values, encoded)))) => {
-                self.settle_many(placed, policy, encoded, &scope).await;
+                self.settle_many(placed, policy, encoded, &scope, began)
+                    .await;
                 return Ok((values, not_placed));
             }
             Some(Some(Err(error))) => Failure::Load(Arc::new(error)),
@@ -105,8 +108,8 @@ impl Cache {
         Err(failure)
     }
 
-    fn encode_all<T: Serialize>(&self, values: &HashMap<String, T>) -> HashMap<String, Value> {
-        let encode = |(name, value): (&String, &T)| match self.codec.encode(value) {
+    fn encode_all<T: Serialize>(&self, values: &HashMap<String, T>) -> HashMap<String, Encoded> {
+        let encode = |(name, value): (&String, &T)| match self.coding.encode(value) {
             Ok(encoded) => Some((name.clone(), encoded)),
             Err(error) => {
                 tracing::warn!(%error, "not_kept_since_not_encodable");
@@ -166,15 +169,16 @@ impl Cache {
         &self,
         placed: Vec<Placed>,
         policy: &Arc<Policy>,
-        mut encoded: HashMap<String, Value>,
+        mut encoded: HashMap<String, Encoded>,
         scope: &Scope,
+        began: Moment,
     ) {
         let gathered = scope.take();
         let settle = |one: Placed| {
-            let keep = encoded.remove(&one.name).map_or(Keep::Pass, |value| {
+            let keep = encoded.remove(&one.name).map_or(Keep::Pass, |encoded| {
                 Keep::Value(Kept {
-                    value,
-                    codec: self.codec.number(),
+                    value: encoded.value,
+                    codec: encoded.codec,
                     ttl: Ttl::Default,
                     grace: policy.kept_stale(),
                     tags: Vec::new(),
@@ -186,7 +190,7 @@ impl Cache {
                 let held = one.renewal.is_held();
                 drop(one.renewal);
                 let verdict = cache
-                    .settle(&one.pilot, &policy, keep, gathered, held)
+                    .settle(&one.pilot, &policy, keep, gathered, held, began)
                     .await;
                 one.release.disarm();
                 verdict

@@ -19,10 +19,11 @@ use super::policy::Policy;
 use super::rules::Rule;
 use super::scope::Scope;
 use super::write::Boxed;
+use crate::codec::Coding;
 use crate::entry::{Entry, Tag};
 use crate::event::{Bypass, Miss, Outcome, Stale};
 use crate::flight::{Failure, Flight, Noted};
-use crate::{Codec, Error, ErrorKind, Key, Ttl};
+use crate::{Error, ErrorKind, Key, Ttl};
 
 /// Why a fetch gave no value.
 ///
@@ -134,7 +135,7 @@ impl Loading {
 /// A typed load: the user's closure, and how to encode what it gives.
 struct Typed<F, T, E> {
     load: F,
-    codec: Codec,
+    coding: Coding,
     kept_stale: Duration,
     /// Whether what is not kept is not shared.
     is_private: bool,
@@ -155,11 +156,11 @@ where
         let loading = Loading::default();
         let value = (self.load)(loading.clone()).await.map_err(failure)?;
         let Said { ttl, tags, pass } = loading.said(std::mem::take);
-        let encoded = (!pass || !self.is_private).then(|| self.codec.encode(&value));
+        let encoded = (!pass || !self.is_private).then(|| self.coding.encode(&value));
         let keep = match encoded {
             Some(Ok(encoded)) => Keep::Value(Kept {
-                value: encoded,
-                codec: self.codec.number(),
+                value: encoded.value,
+                codec: encoded.codec,
                 ttl,
                 grace: self.kept_stale,
                 tags,
@@ -214,6 +215,12 @@ macro_rules! policy {
         /// For how long after its TTL a value is served while it is refreshed. Default: not at all.
         pub fn grace(self, grace: std::time::Duration) -> Self {
             self.change(|policy| policy.grace(grace))
+        }
+
+        /// How eagerly a value is refreshed before its TTL ends, as
+        /// [`Policy::early`](crate::Policy::early). Default: 0, not at all.
+        pub fn early(self, eagerness: f64) -> Self {
+            self.change(|policy| policy.early(eagerness))
         }
 
         /// For how long after its TTL a value is served if loads fail. Default: not at all.
@@ -495,7 +502,7 @@ impl Cache {
         let kept_stale = policy.kept_stale();
         Typed {
             load,
-            codec: self.codec,
+            coding: self.coding,
             kept_stale,
             is_private: self.shared.rules.keep(Rule::PassIsPrivate),
             types: PhantomData,

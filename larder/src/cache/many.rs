@@ -40,7 +40,7 @@ pub struct FetchMany<'a, F, T, E> {
 #[derive(Default)]
 struct Plan {
     departures: Vec<Departure>,
-    /// Stale values were served for these; they are loaded behind the caller.
+    /// Values were served for these, stale or soon to be; they are loaded behind the caller.
     behind: Vec<Departure>,
     joins: Vec<Join>,
     holds: Vec<Arc<Flight>>,
@@ -430,7 +430,15 @@ impl Cache {
         let (state, stale_life) = (look.state(now), Some(now.plus(STALE_LIFE)));
         let (outcome, life, answer) = if entry.is_live(now) {
             let outcome = Outcome::Hit(entry.fresh_until.left(now));
-            (outcome, life(entry.fresh_until), Answer::Done)
+            let is_late = approach.patience(now).is_zero();
+            let is_due = !is_late && policy.is_due(entry, &self.shared.clock);
+            let busy = state != State::Idle || self.shared.flights.has(key);
+            let answer = if is_due && !busy {
+                Answer::Behind
+            } else {
+                Answer::Done
+            };
+            (outcome, life(entry.fresh_until), answer)
         } else if within(entry, policy.grace, now) {
             let busy = state != State::Idle || self.shared.flights.has(key);
             let answer = if busy { Answer::Done } else { Answer::Behind };

@@ -66,11 +66,12 @@ pub(crate) use self::{
     look::Look,
     scope::Gathered,
 };
+use crate::codec::Coding;
 use crate::entry::{Entry, Mark, Stamp, Tag, Tagged, Value};
 use crate::event::{Listener, Outcome};
 use crate::flight::Flights;
 use crate::store::{Store, Sum, When};
-use crate::{Clock, Codec, Error, ErrorKind, Key, Moment, Result, Ttl, Version};
+use crate::{Clock, Error, ErrorKind, Key, Moment, Result, Ttl, Version};
 
 /// Typed values over a [`Store`] of bytes.
 ///
@@ -99,7 +100,7 @@ pub struct Cache {
     version: Version,
     /// `prefix:version:`, which begins every key.
     scope: Arc<str>,
-    codec: Codec,
+    coding: Coding,
     untracked: bool,
 }
 
@@ -111,6 +112,7 @@ pub(crate) struct Shared {
     space: Box<str>,
     key_function: Option<KeyFunction>,
     default_ttl: Ttl,
+    jitter: f64,
     hints: look::Hints,
     pub(crate) flights: Arc<Flights>,
     failures: lead::Failures,
@@ -178,11 +180,10 @@ impl Cache {
     /// # }
     /// ```
     #[must_use]
-    pub fn with_codec(&self, codec: Codec) -> Self {
-        Self {
-            codec,
-            ..self.clone()
-        }
+    pub fn with_codec(&self, codec: crate::Codec) -> Self {
+        let mut cache = self.clone();
+        cache.coding.codec = codec;
+        cache
     }
 
     /// This cache, whose reads inside a load do not become dependencies of what is loaded.
@@ -231,8 +232,8 @@ impl Cache {
         Ok(self.get(key).await?.unwrap_or(default))
     }
 
-    /// Returns the bytes at `key` as they are kept, without a copy: with [`Codec::Raw`] those of the
-    /// value itself, an integer as its digits.
+    /// Returns the bytes at `key` as the codec wrote them, without a copy unless they are compressed:
+    /// with [`Codec::Raw`](crate::Codec::Raw) those of the value itself, an integer as its digits.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -248,10 +249,7 @@ impl Cache {
     pub async fn get_bytes(&self, key: impl AsRef<str>) -> Result<Option<Bytes>> {
         let key = self.key(key);
         let look = self.look_for_value(&key).await?;
-        Ok(self.read(&key, &look, |entry| match entry.value.as_ref()? {
-            Value::Integer(number) => Some(Bytes::from(number.to_string())),
-            Value::Bytes(bytes) => Some(bytes.clone()),
-        }))
+        Ok(self.read(&key, &look, crate::codec::bytes))
     }
 
     /// Returns the value at `key`, decoded at most once where the store keeps it decoded
@@ -641,7 +639,7 @@ impl Cache {
     }
 
     fn decode<T: DeserializeOwned>(&self, entry: &Entry) -> Option<T> {
-        self.codec.decode(entry.codec, entry.value.as_ref()?)
+        self.coding.decode(entry)
     }
 
     /// Counts an outcome and tells the listener.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Tag, Ttl};
+use crate::{Clock, Entry, Tag, Ttl};
 
 /// How a fetch behaves; each setting has a default that is safe to ship.
 ///
@@ -18,6 +18,7 @@ pub struct Policy {
     pub(crate) ttl: Ttl,
     pub(crate) grace: Duration,
     pub(crate) if_error: Duration,
+    pub(crate) early: f64,
     pub(crate) soft_limit: Option<Duration>,
     pub(crate) time_limit: Option<Duration>,
     pub(crate) wait: Duration,
@@ -37,6 +38,7 @@ impl Policy {
             ttl: Ttl::Default,
             grace: Duration::ZERO,
             if_error: Duration::ZERO,
+            early: 0.0,
             soft_limit: None,
             time_limit: Some(Duration::from_secs(30)),
             wait: Duration::from_secs(10),
@@ -63,6 +65,31 @@ impl Policy {
     pub fn stale_if_error(mut self, span: Duration) -> Self {
         self.if_error = span;
         self
+    }
+
+    /// Refreshes a value in the background shortly before its TTL ends, so that callers need not wait
+    /// for its load. Default: 0, not at all; 1 is the usual eagerness.
+    ///
+    /// A hit starts the refresh by chance, the likelier the nearer the end and the longer the last
+    /// load took: at one such time before the end with every third hit or so, at three with every
+    /// twentieth. Twice the eagerness begins twice as early. However many hits, one load runs. What
+    /// is loaded so keeps how long that took; an integer is then counted up by compare-and-set.
+    ///
+    /// Pages are refreshed within their grace instead.
+    pub fn early(mut self, eagerness: f64) -> Self {
+        self.early = eagerness;
+        self
+    }
+
+    /// Whether a hit on `entry` is to refresh it: `XFetch`, of Vattani, Chierichetti and Lowenstein
+    /// (2015), which needs no agreement between processes.
+    pub(crate) fn is_due(&self, entry: &Entry, clock: &Clock) -> bool {
+        let (true, Some(took)) = (self.early > 0.0, entry.took) else {
+            return false;
+        };
+        entry.fresh_until.left(clock.now()).is_some_and(|left| {
+            took.as_secs_f64() * self.early * -clock.chance().ln() >= left.as_secs_f64()
+        })
     }
 
     /// After how long a caller is given a stale value, if [`stale_if_error`](Self::stale_if_error)

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::Cache;
 use super::write::{Boxed, Terms, terms};
-use crate::entry::{Mark, Stamp, State, Tagged, Value};
+use crate::codec::Encoded;
+use crate::entry::{Mark, Stamp, State, Tagged};
 use crate::store::When;
 use crate::{Key, Result};
 
@@ -52,7 +53,7 @@ pub struct Ticket {
 #[must_use = "nothing is written until it is awaited"]
 pub struct SetTicket {
     ticket: Ticket,
-    value: Result<Value>,
+    value: Result<Encoded>,
     terms: Terms,
 }
 
@@ -94,7 +95,7 @@ impl Ticket {
     /// Writes `value` if nothing has happened to the key, or to the value's tags, since the ticket
     /// was taken; says whether it did.
     pub fn set<T: Serialize + ?Sized>(self, value: &T) -> SetTicket {
-        let value = self.cache.codec.encode(value);
+        let value = self.cache.coding.encode(value);
         SetTicket {
             ticket: self,
             value,

@@ -2,15 +2,17 @@
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::Cache;
 use super::rules::Rule;
 use super::scope::Scope;
-use crate::entry::{Entry, Tag, Tagged, Value};
+use crate::codec::Encoded;
+use crate::entry::{Entry, Tag, Tagged};
 use crate::store::When;
-use crate::{Key, Result, Ttl};
+use crate::{Key, Moment, Result, Ttl};
 
 /// What an awaited verb becomes.
 pub(super) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -69,7 +71,7 @@ impl Terms {
 pub struct Set<'a> {
     cache: &'a Cache,
     key: Key,
-    value: Result<Value>,
+    value: Result<Encoded>,
     terms: Terms,
 }
 
@@ -79,7 +81,7 @@ pub struct Set<'a> {
 pub struct Add<'a> {
     cache: &'a Cache,
     key: Key,
-    value: Result<Value>,
+    value: Result<Encoded>,
     terms: Terms,
 }
 
@@ -88,7 +90,7 @@ pub struct Add<'a> {
 #[must_use = "nothing is written until it is awaited"]
 pub struct SetMany<'a> {
     cache: &'a Cache,
-    values: Vec<(String, Result<Value>)>,
+    values: Vec<(String, Result<Encoded>)>,
     terms: Terms,
 }
 
@@ -100,7 +102,7 @@ impl Cache {
     /// what is outdated, take a [`ticket`](Self::ticket) first or use [`fetch`](Self::fetch).
     /// A value larger than the store keeps is an error, and what was there is gone.
     pub fn set<T: Serialize + ?Sized>(&self, key: impl AsRef<str>, value: &T) -> Set<'_> {
-        let value = self.codec.encode(value);
+        let value = self.coding.encode(value);
         Set {
             cache: self,
             key: self.key(key),
@@ -121,7 +123,7 @@ impl Cache {
     /// # }
     /// ```
     pub fn add<T: Serialize + ?Sized>(&self, key: impl AsRef<str>, value: &T) -> Add<'_> {
-        let value = self.codec.encode(value);
+        let value = self.coding.encode(value);
         Add {
             cache: self,
             key: self.key(key),
@@ -148,7 +150,7 @@ impl Cache {
         T: Serialize,
         I: IntoIterator<Item = (K, T)>,
     {
-        let encode = |(key, value): (K, T)| (key.into(), self.codec.encode(&value));
+        let encode = |(key, value): (K, T)| (key.into(), self.coding.encode(&value));
         let values = values.into_iter().map(encode).collect();
         SetMany {
             cache: self,
@@ -160,7 +162,7 @@ impl Cache {
     /// The entry for `value`; `None` if its TTL is zero.
     pub(super) fn entry(
         &self,
-        value: Value,
+        encoded: Encoded,
         terms: &Terms,
         tagged: Option<&Tagged>,
     ) -> Option<Entry> {
@@ -168,13 +170,29 @@ impl Cache {
         if ttl.is_zero() {
             return None;
         }
-        let deadline = ttl.deadline(self.shared.clock.now());
-        let mut entry = Entry::new(&self.shared.clock, value).fresh_until(deadline);
-        entry.codec = self.codec.number();
+        let deadline = self.deadline(ttl);
+        let mut entry = Entry::new(&self.shared.clock, encoded.value).fresh_until(deadline);
+        entry.codec = encoded.codec;
         if let Some(tagged) = tagged {
             entry = entry.with_tags(tagged.clone());
         }
         Some(entry)
+    }
+
+    /// When what is written now stops being fresh: after `ttl`, or by the cache's jitter a little
+    /// before.
+    pub(super) fn deadline(&self, ttl: Ttl) -> Moment {
+        let clock = &self.shared.clock;
+        let jitter = self.shared.jitter;
+        let ttl = match ttl {
+            Ttl::For(span) if jitter > 0.0 && !span.is_zero() => {
+                let less = span.as_secs_f64() * jitter * clock.chance();
+                let less = Duration::try_from_secs_f64(less).unwrap_or_default();
+                Ttl::For(span.saturating_sub(less).max(Duration::from_millis(1)))
+            }
+            ttl => ttl,
+        };
+        ttl.deadline(clock.now())
     }
 
     /// The numbers from which a value set by hand is good: the scope's where there is one, since the

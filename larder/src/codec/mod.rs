@@ -1,11 +1,26 @@
 //! Values to bytes and back.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `mod.rs` | the codecs |
+//! | `coding.rs` | a cache's codec and compression together |
+//! | `compression.rs` | compressing, and inflating within bounds |
+//! | `inflate.rs` | what a compressed body looks like from outside |
+//! | `raw.rs` | bytes and text as they are, for serde |
 
+mod coding;
+#[cfg(any(feature = "lz4", feature = "zstd"))]
+mod compression;
 mod depth;
+mod inflate;
 mod raw;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use self::coding::{Coding, Encoded, bytes};
+#[cfg(any(feature = "lz4", feature = "zstd"))]
+pub use self::compression::Compression;
 use crate::entry::Value;
 use crate::{Error, ErrorKind, Result};
 

@@ -2,12 +2,15 @@
 //!
 //! | file | what |
 //! | --- | --- |
+//! | `file/` | files in a folder of this machine |
 //! | `memory.rs` | in this process, bounded by bytes and entries |
 //! | `redis/` | a Redis or Valkey server |
 //! | `marks.rs` | leases and markers in this process, within bounds |
 //! | `sql/` | tables of SQLite, PostgreSQL, MySQL and MariaDB |
 //! | `null.rs` | nowhere: for development and for turning a cache off |
 
+#[cfg(all(feature = "file", unix))]
+mod file;
 #[cfg(feature = "memory")]
 mod marks;
 #[cfg(feature = "memory")]
@@ -27,6 +30,8 @@ use async_trait::async_trait;
 
 use crate::entry::{Entry, Head, Mark, Stamp, Tag};
 use crate::{Clock, Key, Moment, Result};
+#[cfg(all(feature = "file", unix))]
+pub use file::{File, FileBuilder};
 #[cfg(feature = "memory")]
 pub use memory::{Memory, MemoryBuilder};
 pub use null::Null;

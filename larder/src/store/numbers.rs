@@ -57,17 +57,131 @@ impl Numbers {
     }
 }
 
+#[cfg(any(
+    feature = "memory",
+    feature = "simulation",
+    all(feature = "file", unix)
+))]
+pub(crate) use space::Space;
 #[cfg(any(feature = "memory", feature = "simulation"))]
 pub(crate) use spaces::Spaces;
+
+#[cfg(any(
+    feature = "memory",
+    feature = "simulation",
+    all(feature = "file", unix)
+))]
+mod space {
+    use std::collections::HashMap;
+
+    use super::Numbers;
+    use crate::entry::Tag;
+
+    /// The numbers of one tag space, for a store that counts by itself.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub(crate) struct Space {
+        pub(crate) era: u64,
+        pub(crate) seq: u64,
+        pub(crate) floor: u64,
+        pub(crate) of: HashMap<Tag, u64>,
+        /// What they cost.
+        bytes: u64,
+    }
+
+    /// What a number costs besides the name of its tag.
+    const OVERHEAD: usize = 64;
+
+    fn cost(tag: &Tag) -> u64 {
+        (tag.len() + OVERHEAD) as u64
+    }
+
+    impl Space {
+        pub(crate) fn new(era: u64) -> Self {
+            Self::of(era, 0, 0, HashMap::new())
+        }
+
+        pub(crate) fn of(era: u64, seq: u64, floor: u64, of: HashMap<Tag, u64>) -> Self {
+            let bytes = of.keys().map(cost).sum();
+            Self {
+                era,
+                seq,
+                floor,
+                of,
+                bytes,
+            }
+        }
+
+        pub(crate) fn numbers(&self, names: &[Tag]) -> Numbers {
+            let of = names
+                .iter()
+                .map(|name| self.of.get(name).copied())
+                .collect();
+            Numbers {
+                era: self.era,
+                seq: self.seq,
+                floor: self.floor,
+                of,
+            }
+        }
+
+        /// Takes the next number and raises `names` to it; while the numbers cost more than `most`
+        /// bytes, the oldest half is dropped.
+        pub(crate) fn raise(&mut self, names: &[Tag], most: u64) -> u64 {
+            self.seq += 1;
+            for name in names {
+                if self.of.insert(name.clone(), self.seq).is_none() {
+                    self.bytes += cost(name);
+                }
+            }
+            while self.bytes > most {
+                self.drop_oldest_half();
+            }
+            self.seq
+        }
+
+        /// Raises the floor over every number given, and drops them: a number of its own would keep a
+        /// tag below the floor.
+        pub(crate) fn raise_floor(&mut self) {
+            self.seq += 1;
+            self.floor = self.seq;
+            self.of.clear();
+            self.bytes = 0;
+        }
+
+        pub(crate) fn drop_oldest_half(&mut self) {
+            let mut numbers: Vec<u64> = self.of.values().copied().collect();
+            let middle = numbers.len() / 2;
+            let (_, &mut median, _) = numbers.select_nth_unstable(middle);
+            self.of.retain(|_, number| *number > median);
+            self.floor = self.floor.max(median);
+            self.bytes = self.of.keys().map(cost).sum();
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn dropped_numbers_raise_the_floor_over_them() {
+            let mut space = Space::new(1);
+            for tag in ["a", "b", "c", "d"] {
+                space.raise(&[tag.into()], 3 * cost(&"a".into()));
+            }
+
+            let numbers = space.numbers(&["a".into(), "d".into()]);
+            assert_eq!((numbers.at(0), numbers.at(1), numbers.floor), (3, 4, 3));
+        }
+    }
+}
 
 #[cfg(any(feature = "memory", feature = "simulation"))]
 mod spaces {
     use std::collections::HashMap;
     use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-    use super::Numbers;
+    use super::{Numbers, Space};
     use crate::Clock;
-    use crate::entry::Tag;
     use crate::store::Tags;
 
     /// Bytes of numbers that a space keeps before the oldest half is dropped and the floor raised over
@@ -75,9 +189,6 @@ mod spaces {
     const MOST: u64 = 64 * 1024 * 1024;
     /// What it keeps at least: some hundreds of tags.
     const LEAST: u64 = 64 * 1024;
-    /// What a number costs besides the name of its tag.
-    const OVERHEAD: usize = 64;
-
     /// The tag spaces of a store in this process, under one lock.
     #[derive(Debug)]
     pub(crate) struct Spaces {
@@ -90,16 +201,6 @@ mod spaces {
         fn default() -> Self {
             Self::within(MOST)
         }
-    }
-
-    #[derive(Debug)]
-    struct Space {
-        era: u64,
-        seq: u64,
-        floor: u64,
-        of: HashMap<Tag, u64>,
-        /// What they cost.
-        bytes: u64,
     }
 
     impl Spaces {
@@ -122,28 +223,13 @@ mod spaces {
         /// Takes the next number and raises `tags` to it.
         pub(crate) fn raise(&self, tags: Tags<'_>, clock: &Clock) -> u64 {
             self.with(tags.space, clock, |space| {
-                space.seq += 1;
-                for tag in tags.names {
-                    if space.of.insert(tag.clone(), space.seq).is_none() {
-                        space.bytes += cost(tag);
-                    }
-                }
-                while space.bytes > self.most {
-                    space.drop_oldest_half();
-                }
-                space.seq
+                space.raise(tags.names, self.most)
             })
         }
 
-        /// Raises the floor over every number given, and drops them: a number of its own would keep a
-        /// tag below the floor.
+        /// Raises the floor of `space` over every number given.
         pub(crate) fn raise_floor(&self, space: &str, clock: &Clock) {
-            self.with(space, clock, |space| {
-                space.seq += 1;
-                space.floor = space.seq;
-                space.of.clear();
-                space.bytes = 0;
-            });
+            self.with(space, clock, Space::raise_floor);
         }
 
         /// Drops the oldest half of the numbers, as happens when there are too many.
@@ -168,66 +254,8 @@ mod spaces {
 
         fn with<R>(&self, name: &str, clock: &Clock, act: impl FnOnce(&mut Space) -> R) -> R {
             let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
-            let new = || Space {
-                era: clock.random(),
-                seq: 0,
-                floor: 0,
-                of: HashMap::new(),
-                bytes: 0,
-            };
+            let new = || Space::new(clock.random());
             act(spaces.entry(name.into()).or_insert_with(new))
-        }
-    }
-
-    impl Space {
-        fn numbers(&self, names: &[Tag]) -> Numbers {
-            let of = names
-                .iter()
-                .map(|name| self.of.get(name).copied())
-                .collect();
-            Numbers {
-                era: self.era,
-                seq: self.seq,
-                floor: self.floor,
-                of,
-            }
-        }
-
-        fn drop_oldest_half(&mut self) {
-            let mut numbers: Vec<u64> = self.of.values().copied().collect();
-            let middle = numbers.len() / 2;
-            let (_, &mut median, _) = numbers.select_nth_unstable(middle);
-            self.of.retain(|_, number| *number > median);
-            self.floor = self.floor.max(median);
-            self.bytes = self.of.keys().map(cost).sum();
-        }
-    }
-
-    fn cost(tag: &Tag) -> u64 {
-        (tag.len() + OVERHEAD) as u64
-    }
-
-    #[cfg(test)]
-    mod tests {
-        use super::*;
-
-        #[test]
-        fn dropped_numbers_raise_the_floor_over_them() {
-            let mut space = Space {
-                era: 1,
-                seq: 4,
-                floor: 0,
-                of: HashMap::new(),
-                bytes: 0,
-            };
-            for (number, tag) in (1..).zip(["a", "b", "c", "d"]) {
-                space.of.insert(tag.into(), number);
-            }
-
-            space.drop_oldest_half();
-
-            let numbers = space.numbers(&["a".into(), "d".into()]);
-            assert_eq!((numbers.at(0), numbers.at(1), numbers.floor), (3, 4, 3));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use larder::store::{Memory, Postgres, Redis, Sqlite, Store};
+use larder::store::{File, Memory, Postgres, Redis, Sqlite, Store};
 use larder::wrap::Tiered;
 use larder::{Cache, CacheBuilder, Clock};
 
@@ -28,7 +28,15 @@ pub(crate) struct Ground {
 /// Every store that the tests run over; a line for each.
 pub(crate) fn all() -> Vec<Ground> {
     let (tiers, before_redis) = (tiers(), before_redis());
-    vec![memory(), redis(), tiers, before_redis, sqlite(), postgres()]
+    vec![
+        memory(),
+        file(),
+        redis(),
+        tiers,
+        before_redis,
+        sqlite(),
+        postgres(),
+    ]
 }
 
 /// A Redis with a prefix of this ground's own: the server that the test command started, or one that
@@ -181,6 +189,25 @@ fn until_the_end(first: &str, last: &str) {
     std::mem::forget(shell.expect("a shell"));
 }
 
+/// A folder of this ground's own; all of them go when this process ends, however it ends.
+fn file() -> Ground {
+    static FOLDERS: LazyLock<String> = LazyLock::new(|| {
+        let folders = new_folder();
+        until_the_end(":", &format!("rm -rf {folders}"));
+        folders
+    });
+    let url = format!("file://{}/{}", *FOLDERS, own());
+    let folder = url.strip_prefix("file://").expect("just put there");
+    let store = File::builder(folder).clock(Clock::manual());
+    Ground {
+        name: "file",
+        store: Arc::new(store.open().expect("a folder that can be made")),
+        own: String::new(),
+        manual: true,
+        url: Some(url),
+    }
+}
+
 fn memory() -> Ground {
     Ground {
         name: "memory",
@@ -200,6 +227,10 @@ impl Ground {
             "redis" => Redis::lazy(url).map(|store| Arc::new(store) as _),
             "memory over redis" => {
                 Redis::lazy(url).map(|redis| Arc::new(Tiered::new(Memory::new(), redis)) as _)
+            }
+            "file" => {
+                let folder = url.trim_start_matches("file://");
+                (File::builder(folder).clock(clock).open()).map(|store| Arc::new(store) as _)
             }
             "sqlite" => {
                 (Sqlite::builder(url).clock(clock).lazy()).map(|store| Arc::new(store) as _)

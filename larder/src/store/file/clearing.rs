@@ -1,0 +1,99 @@
+//! Clears that are under way.
+//!
+//! A clear walks the folders one after the other while others write: a lease that is taken where it
+//! has been already would outlive it, and what was loaded before with it. So a file says that it is
+//! under way, and until it is gone no lease is taken within its scope, and nothing is written under
+//! one. The clear holds a lock on that file; one without a lock is a dead process's, and counts for
+//! nothing.
+
+use std::fs;
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::room::{create, make_folder};
+
+/// The folder of these files; there is none while nobody clears.
+const FOLDER: &str = "clearing";
+/// Begins the names of files that are being written.
+const DRAFT: &str = ".tmp-";
+/// How often a folder is made that another clear removes at its end.
+const MOST_TRIES: usize = 100;
+
+/// A clear of this process, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Clearing {
+    path: PathBuf,
+    // Closing it unlocks it.
+    _file: fs::File,
+}
+
+impl Clearing {
+    /// Says that `scope` is being cleared; `draw` makes the file's name.
+    pub(super) fn begin(root: &Path, scope: &str, draw: u64) -> io::Result<Self> {
+        let folder = root.join(FOLDER);
+        let draft = folder.join(format!("{DRAFT}{draw:016x}"));
+        let mut tries = 0;
+        let mut file = loop {
+            make_folder(&folder)?;
+            match create(&draft) {
+                Err(error) if error.kind() == ErrorKind::NotFound && tries < MOST_TRIES => {
+                    tries += 1;
+                }
+                file => break file?,
+            }
+        };
+        // Locked and whole before it has its name.
+        file.lock()?;
+        file.write_all(scope.as_bytes())?;
+        let path = folder.join(format!("{draw:016x}"));
+        fs::rename(&draft, &path)?;
+        Ok(Self { path, _file: file })
+    }
+}
+
+impl Drop for Clearing {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+        // Fails while others clear.
+        let _ = self.path.parent().map(fs::remove_dir);
+    }
+}
+
+/// Whether the slot `name` is within a clear that is under way. What cannot be told counts as yes.
+pub(super) fn covers(root: &Path, name: &str) -> bool {
+    let entries = match fs::read_dir(root.join(FOLDER)) {
+        Err(error) => return error.kind() != ErrorKind::NotFound,
+        Ok(entries) => entries,
+    };
+    for entry in entries {
+        let Ok(entry) = entry else { return true };
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(DRAFT.as_bytes())
+        {
+            continue;
+        }
+        match is_under_way(&entry.path(), name) {
+            Ok(false) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Ok(true) | Err(_) => return true,
+        }
+    }
+    false
+}
+
+fn is_under_way(path: &Path, name: &str) -> io::Result<bool> {
+    let file = fs::File::open(path)?;
+    match file.try_lock() {
+        Err(fs::TryLockError::WouldBlock) => {}
+        Err(fs::TryLockError::Error(error)) => return Err(error),
+        Ok(()) => {
+            // Its process has died.
+            let _ = fs::remove_file(path);
+            return Ok(false);
+        }
+    }
+    let scope = fs::read_to_string(path)?;
+    Ok(name.starts_with(&scope))
+}
