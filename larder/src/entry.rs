@@ -347,6 +347,11 @@ impl Entry {
         if let (true, Some(Value::Integer(number))) = (self.is_plain(), &self.value) {
             return Bytes::from(number.to_string());
         }
+        self.framed(key, incarnation)
+    }
+
+    /// The frame, also of a plain integer: where digits alone would not do.
+    pub(crate) fn framed(&self, key: &Key, incarnation: u64) -> Bytes {
         let body = self.value.as_ref().map_or(0, Value::len);
         let mut frame = BytesMut::with_capacity(HEADER + 64 + key.whole().len() + body);
         frame.put_u8(FORMAT);
