@@ -52,6 +52,7 @@
 //! | store | kept | shared by processes |
 //! | --- | --- | --- |
 //! | [`store::Memory`] | in this process, bounded by bytes and entries | no |
+//! | `store::Memcached` | on memcached servers | yes |
 //! | `store::Redis` | on a Redis or Valkey server | yes |
 //! | [`store::Null`] | nowhere | – |
 //! | your own | [`store::Store`] is the contract, `conformance` its test suite | as you like |
@@ -60,6 +61,7 @@
 //!
 //! | feature | gives | default |
 //! | --- | --- | --- |
+//! | `memcached` | `store::Memcached` | no |
 //! | `memory` | [`store::Memory`] | yes |
 //! | `redis` | `store::Redis` | no |
 //! | `page` | [`page`]: layers for tower and axum | yes |

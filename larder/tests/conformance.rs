@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use larder::Clock;
 use larder::conformance::{CLAUSES, Clause};
-use larder::store::{Memory, Null, Redis, Store};
+use larder::store::{Memcached, Memory, Null, Redis, Store};
 use libtest_mimic::{Arguments, Trial};
-use support::RedisServer;
+use support::{MemcachedServer, RedisServer};
 
 /// A store under test.
 struct Case {
@@ -53,6 +53,14 @@ const CASES: &[Case] = &[
     Case {
         name: "redis",
         make: || Box::pin(async { Arc::new(redis().await) as _ }),
+    },
+    Case {
+        name: "memcached",
+        make: || Box::pin(async { Arc::new(memcached(1).await) as _ }),
+    },
+    Case {
+        name: "memcached_on_three_servers",
+        make: || Box::pin(async { Arc::new(memcached(3).await) as _ }),
     },
 ];
 
@@ -112,6 +120,16 @@ async fn redis() -> Redis {
     Redis::connect(REDIS.get().unwrap().as_str()).await.unwrap()
 }
 
+/// The hosts of three servers of this run.
+static MEMCACHED: OnceLock<Vec<String>> = OnceLock::new();
+
+async fn memcached(count: usize) -> Memcached {
+    let hosts = MEMCACHED.get().unwrap()[..count].join(",");
+    Memcached::connect(format!("memcached://{hosts}"))
+        .await
+        .unwrap()
+}
+
 /// Runs one clause on a fresh store; a hang is a failure.
 fn run(clause: Clause, case: &Case) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -143,6 +161,9 @@ fn main() {
         .or_else(|| server.as_ref().map(RedisServer::url))
         .unwrap();
     REDIS.set(url).unwrap();
+    let memcached = [(); 3].map(|()| MemcachedServer::start());
+    let host = |server: &MemcachedServer| format!("127.0.0.1:{}", server.port());
+    MEMCACHED.set(memcached.iter().map(host).collect()).unwrap();
 
     let trials = CASES.iter().flat_map(|case| {
         CLAUSES.iter().map(move |&(name, clause)| {
@@ -182,6 +203,6 @@ fn main() {
     });
     let trials = trials.chain(null).chain([listed, example]).collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
-    drop(server);
+    drop((server, memcached));
     conclusion.exit();
 }

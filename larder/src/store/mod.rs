@@ -2,10 +2,13 @@
 //!
 //! | file | what |
 //! | --- | --- |
+//! | `memcached/` | memcached servers |
 //! | `memory.rs` | in this process, bounded by bytes and entries |
 //! | `redis/` | a Redis or Valkey server |
 //! | `null.rs` | nowhere: for development and for turning a cache off |
 
+#[cfg(feature = "memcached")]
+mod memcached;
 #[cfg(feature = "memory")]
 mod memory;
 mod null;
@@ -20,6 +23,8 @@ use async_trait::async_trait;
 
 use crate::entry::{Entry, Head, Mark, Stamp, Tag};
 use crate::{Clock, Key, Moment, Result};
+#[cfg(feature = "memcached")]
+pub use memcached::{Memcached, MemcachedBuilder};
 #[cfg(feature = "memory")]
 pub use memory::{Memory, MemoryBuilder};
 pub use null::Null;

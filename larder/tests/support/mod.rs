@@ -2,12 +2,17 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+mod memcached;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+#[allow(unused_imports, reason = "each test file uses a part")]
+pub(crate) use memcached::MemcachedServer;
 
 /// A `redis-server` of this test alone; it ends with this value.
 pub(crate) struct RedisServer {
