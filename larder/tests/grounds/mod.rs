@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use larder::store::{Memory, Redis, Store};
+use larder::store::{Memcached, Memory, Redis, Store};
 use larder::{Cache, CacheBuilder, Clock};
 
 /// A store to test over.
@@ -24,7 +24,14 @@ pub(crate) struct Ground {
 
 /// Every store that the tests run over; a line for each.
 pub(crate) fn all() -> Vec<Ground> {
-    vec![memory(), redis()]
+    vec![memory(), redis(), memcached()]
+}
+
+/// A prefix that no other ground has.
+fn own() -> String {
+    static GROUNDS: AtomicUsize = AtomicUsize::new(0);
+    let number = GROUNDS.fetch_add(1, Ordering::Relaxed);
+    format!("ground{}-{number}-", std::process::id())
 }
 
 /// A Redis with a prefix of this ground's own: the server that the test command started, or one that
@@ -32,27 +39,46 @@ pub(crate) fn all() -> Vec<Ground> {
 fn redis() -> Ground {
     static URL: LazyLock<String> =
         LazyLock::new(|| std::env::var("LARDER_TEST_REDIS").unwrap_or_else(|_| start_redis()));
-    static GROUNDS: AtomicUsize = AtomicUsize::new(0);
-    let number = GROUNDS.fetch_add(1, Ordering::Relaxed);
     Ground {
         name: "redis",
         store: Arc::new(Redis::lazy(URL.as_str()).expect("a good URL")),
-        own: format!("ground{}-{number}-", std::process::id()),
+        own: own(),
         manual: false,
     }
 }
 
+/// A memcached that ends with this process, and a prefix of this ground's own.
+fn memcached() -> Ground {
+    static URL: LazyLock<String> = LazyLock::new(start_memcached);
+    Ground {
+        name: "memcached",
+        store: Arc::new(Memcached::lazy(URL.as_str()).expect("a good URL")),
+        own: own(),
+        manual: false,
+    }
+}
+
+fn start_redis() -> String {
+    let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
+    let arguments = "--bind 127.0.0.1 --save '' --appendonly no --dir /tmp --port";
+    let port = start(&program, arguments, "redis-server");
+    format!("redis://127.0.0.1:{port}/0")
+}
+
+fn start_memcached() -> String {
+    let program = std::env::var("MEMCACHED").unwrap_or_else(|_| "memcached".into());
+    let port = start(&program, "-l 127.0.0.1 -U 0 -u root -I 8m -p", "memcached");
+    format!("memcached://127.0.0.1:{port}")
+}
+
 /// Starts a server that ends when this process does, however it ends: the shell that holds it reads
 /// a pipe of which we have the other end.
-fn start_redis() -> String {
+fn start(program: &str, arguments: &str, package: &str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port of the loopback");
     let port = listener.local_addr().expect("a bound socket").port();
     drop(listener);
-    let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
-    let script = format!(
-        "{program} --port {port} --bind 127.0.0.1 --save '' --appendonly no --dir /tmp >/dev/null & \
-         server=$!; read line; kill $server"
-    );
+    let script =
+        format!("{program} {arguments} {port} >/dev/null & server=$!; read line; kill $server");
     let shell = Command::new("sh")
         .args(["-c", &script])
         .stdin(Stdio::piped())
@@ -61,11 +87,11 @@ fn start_redis() -> String {
     std::mem::forget(shell.expect("a shell"));
     for _ in 0..500 {
         if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            return format!("redis://127.0.0.1:{port}/0");
+            return port;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    panic!("`{program}` does not start; hint: install redis-server, or run `./test`, which does");
+    panic!("`{program}` does not start; hint: install {package}, or run `./test`, which does");
 }
 
 fn memory() -> Ground {
@@ -80,9 +106,13 @@ fn memory() -> Ground {
 impl Ground {
     /// The same ground over the first connection again: what another process sees of it.
     pub(crate) fn another(&self) -> Self {
-        let store = Redis::lazy(self.store.to_string()).expect("a good URL");
+        let url = self.store.to_string();
+        let store: Arc<dyn Store> = match self.name {
+            "memcached" => Arc::new(Memcached::lazy(url).expect("a good URL")),
+            _ => Arc::new(Redis::lazy(url).expect("a good URL")),
+        };
         Self {
-            store: Arc::new(store),
+            store,
             own: self.own.clone(),
             ..*self
         }

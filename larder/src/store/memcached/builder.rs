@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::address::Address;
 use super::connector::{Connector, Limits};
+use super::leases::Leases;
 use super::ring::Ring;
 use super::{Inner, Memcached};
 use crate::{Clock, Result};
@@ -121,6 +122,7 @@ impl MemcachedBuilder {
         Ok(Memcached(Arc::new(Inner {
             servers: address.servers()?.into_iter().map(connector).collect(),
             ring: Ring::new(&address.places, &address.weights),
+            leases: Leases::default(),
             address,
             clock: self.clock.clone(),
         })))

@@ -31,6 +31,7 @@
 //! | `connection.rs` | one connection that many share |
 //! | `connector.rs` | connecting, breaking, failing fast |
 //! | `hello.rs` | the first words on a connection |
+//! | `leases.rs` | the leases of this process |
 //! | `numbers.rs` | the numbers of tags |
 //! | `reply.rs`, `request.rs` | the protocol |
 //! | `ring.rs` | which server keeps a key |
@@ -43,6 +44,7 @@ mod clear;
 mod connection;
 mod connector;
 mod hello;
+mod leases;
 mod numbers;
 mod reply;
 mod request;
@@ -59,6 +61,7 @@ use self::address::Address;
 pub use self::builder::MemcachedBuilder;
 use self::connection::Link;
 use self::connector::Connector;
+use self::leases::Leases;
 use self::numbers::Records;
 use self::reply::{Code, Refusal, Reply};
 use self::request::{Batch, Mode, What};
@@ -85,6 +88,7 @@ pub struct Memcached(Arc<Inner>);
 struct Inner {
     servers: Vec<Arc<Connector>>,
     ring: Ring,
+    leases: Leases,
     address: Address,
     clock: Clock,
 }
@@ -333,6 +337,11 @@ impl Store for Memcached {
                 return Ok(true);
             }
         }
+        if let When::IfStamp(stamp) = when
+            && self.write_under(key, stamp, &entry).await?
+        {
+            return Ok(true);
+        }
         let judge = |found: Option<&Entry>| {
             let live = found.is_some_and(|found| found.is_live(self.now()));
             let may = match when {
@@ -389,6 +398,11 @@ impl Store for Memcached {
             if self.write_on(server, key, &link, &bare, Mode::Add).await? {
                 return Ok(true);
             }
+        }
+        if let Some(seen) = seen
+            && self.write_under(key, seen, &bare).await?
+        {
+            return Ok(true);
         }
         let judge = |found: Option<&Entry>| match found {
             found if found.map(|found| found.stamp) != seen => Verdict::Leave(false),

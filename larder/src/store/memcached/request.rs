@@ -14,7 +14,7 @@ pub(super) struct Batch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     Always,
-    /// Only where there is no item.
+    /// Only where there is no item. The reply says what state it has then, as it does after `Cas`.
     Add,
     /// Only if the item is in this state still.
     Cas(u64),
@@ -75,8 +75,11 @@ impl Batch {
         }
         match mode {
             Mode::Always => {}
-            Mode::Add => self.bytes.extend_from_slice(b" ME"),
-            Mode::Cas(cas) => self.token(b'C', cas),
+            Mode::Add => self.bytes.extend_from_slice(b" ME c"),
+            Mode::Cas(cas) => {
+                self.token(b'C', cas);
+                self.bytes.extend_from_slice(b" c");
+            }
         }
         self.end();
         self.bytes.extend_from_slice(value);
@@ -163,7 +166,7 @@ mod tests {
 
         let (bytes, first, count) = batch.into_parts();
         let text = String::from_utf8(bytes).expect("ASCII");
-        let expected = "mg a v t f O4294967295\r\nms b 2 T60 F7 C9 O0\r\nxy\r\nmd c O1\r\n\
+        let expected = "mg a v t f O4294967295\r\nms b 2 T60 F7 C9 c O0\r\nxy\r\nmd c O1\r\n\
                         ma d v N0 J5 D1 O2\r\n";
         assert_eq!((text.as_str(), first, count), (expected, u32::MAX, 4));
     }

@@ -9,7 +9,7 @@ use super::Memcached;
 use super::connection::Link;
 use super::reply::{Code, Refusal, Reply};
 use super::request::{Batch, Beside, Mode, What};
-use crate::entry::{Entry, Value};
+use crate::entry::{Entry, Stamp, Value};
 use crate::{Error, ErrorKind, HEADER, Key, Moment, Result};
 
 /// How often an act is begun anew since somebody else wrote in between.
@@ -159,6 +159,20 @@ impl Memcached {
         Ok(wrote.then_some(done))
     }
 
+    /// Writes `entry` if the slot of `key` holds nothing but the lease `stamp`, which this process has put
+    /// there; false if the slot has to be read to know.
+    pub(super) async fn write_under(&self, key: &Key, stamp: Stamp, entry: &Entry) -> Result<bool> {
+        let server = self.server_of(key.name());
+        let link = self.link(server).await?;
+        match self.0.leases.take(key, stamp, &link) {
+            Some(cas) => {
+                let mode = Mode::Cas(cas);
+                self.write_on(server, key, &link, entry, mode).await
+            }
+            None => Ok(false),
+        }
+    }
+
     /// Writes `entry` on `link`; false if somebody else has written.
     pub(super) async fn write_on(
         &self,
@@ -173,7 +187,14 @@ impl Memcached {
         let replies = self.ask_batch(server, link, batch).await?;
         let reply = replies.first().ok_or_else(|| self.odd(server, None))?;
         match &reply.line.code {
-            Code::Done if fits => Ok(true),
+            Code::Done if fits => {
+                if entry.value.is_none() && reply.line.cas > 0 {
+                    let lease = (entry.stamp, entry.state_until);
+                    let leases = &self.0.leases;
+                    leases.put(key, lease, link, reply.line.cas, self.now());
+                }
+                Ok(true)
+            }
             Code::Done => Err(too_large()),
             // To remove what is not there is no trouble, unless it was to be there in a certain state.
             Code::NotFound if !matches!(mode, Mode::Cas(_)) => {
