@@ -25,8 +25,8 @@ use super::reply::{Broken, Code, Parsed, Reply, parse};
 use super::request::Batch;
 use crate::Clock;
 
-/// After how much silence a late connection is given up.
-const SILENCE: Duration = Duration::from_secs(10);
+/// After how many timeouts of silence a late connection is given up.
+const SILENCE: u32 = 10;
 /// What is read at once where no more is known to come.
 const CHUNK: usize = 16 * 1024;
 /// How much room is made ahead for a value, whatever length its reply states.
@@ -68,11 +68,19 @@ pub(super) struct Link {
     wire: Arc<Wire>,
     pub(super) hello: Hello,
     since: Instant,
+    patience: Duration,
 }
 
 impl Link {
     /// Drives `stream` in a task until the link is dropped or the connection ends.
-    pub(super) fn new(stream: Box<dyn Stream>, hello: Hello, clock: &Clock) -> Self {
+    ///
+    /// `timeout` is how long callers wait for a reply.
+    pub(super) fn new(
+        stream: Box<dyn Stream>,
+        hello: Hello,
+        clock: &Clock,
+        timeout: Duration,
+    ) -> Self {
         let wire = Arc::new(Wire::default());
         let mut driver = Driver::new(stream, Arc::clone(&wire));
         drop(clock.spawn(async move {
@@ -83,6 +91,7 @@ impl Link {
             wire,
             hello,
             since: Instant::now(),
+            patience: timeout * SILENCE,
         }
     }
 
@@ -133,7 +142,7 @@ impl Link {
         let mut outbox = self.wire.outbox();
         let silent = outbox
             .late_since
-            .is_some_and(|since| since.elapsed() >= SILENCE);
+            .is_some_and(|since| since.elapsed() >= self.patience);
         outbox.over |= silent;
         outbox.over
     }

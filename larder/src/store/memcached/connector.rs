@@ -181,7 +181,10 @@ impl Connector {
         let trusted_at = self.limits.trust_restarts.then_some(seconds);
         let opened = hello::open(&self.server, trusted_at);
         match self.clock.timeout(limit, opened).await {
-            Some(Ok((stream, hello))) => Ok(Link::new(stream, hello, &self.clock)),
+            Some(Ok((stream, hello))) => {
+                let timeout = self.limits.timeout;
+                Ok(Link::new(stream, hello, &self.clock, timeout))
+            }
             Some(Err(refused)) => Err(self.connect_error(&refused)),
             None => Err(self.cannot_connect(&format!("no answer within {limit:?}"))),
         }

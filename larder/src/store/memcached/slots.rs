@@ -151,8 +151,12 @@ impl Memcached {
             Verdict::Leave(done) => return Ok(Some(done)),
             Verdict::Write(entry, done) => (*entry, done),
         };
+        // Nothing to write, and nothing that would have to go.
         if slot.cas.is_none() && entry.gone_after() <= self.now() {
             return Ok(Some(done));
+        }
+        if slot.cas.is_none() && !fits(key, &entry, link) {
+            return Err(too_large());
         }
         let mode = slot.cas.map_or(Mode::Add, Mode::Cas);
         let wrote = self.write_on(server, key, link, &entry, mode).await?;
@@ -182,6 +186,10 @@ impl Memcached {
         entry: &Entry,
         mode: Mode,
     ) -> Result<bool> {
+        // What is there decides first: it may have to stay.
+        if mode == Mode::Add && !fits(key, entry, link) {
+            return Ok(false);
+        }
         let mut batch = link.batch(1);
         let fits = self.write(&mut batch, key, entry, link, mode);
         let replies = self.ask_batch(server, link, batch).await?;
