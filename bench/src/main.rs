@@ -2,8 +2,10 @@
 //! of one run.
 //!
 //! `cargo run --release -p bench` prints all; a word (`store`, `cache`, `page`) picks one. The page
-//! bench needs `wrk`, and `taskset`, which gives client and server a core each.
+//! bench needs `wrk`, and `taskset`, which gives client and server a core each. `memcached URL` needs a
+//! server, and runs only when it is asked for.
 
+mod memcached;
 mod page;
 mod pairs;
 mod values;
@@ -27,6 +29,14 @@ fn main() -> ExitCode {
     {
         eprintln!("bench: {error}");
         return ExitCode::from(2);
+    }
+    if only.as_deref() == Some("memcached") {
+        let url = std::env::args().nth(2);
+        let url = url.unwrap_or_else(|| "memcached://127.0.0.1:11211".to_owned());
+        if let Err(error) = memcached::gets(&url) {
+            eprintln!("bench: {error}");
+            return ExitCode::from(2);
+        }
     }
     ExitCode::SUCCESS
 }
