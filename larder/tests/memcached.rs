@@ -689,6 +689,18 @@ async fn keys_of_a_server_that_is_down_move_where_that_is_asked_for() {
         keys.iter()
             .all(|key| others.iter().any(|server| has(server, key)))
     );
+
+    servers[1].start_again();
+    for _ in 0..500 {
+        for key in &keys {
+            let _ = store.put(key, text(store.clock(), "v"), When::Always).await;
+        }
+        if keys.iter().any(|key| has(&servers[1], key)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("they did not come back");
 }
 
 // Connections.

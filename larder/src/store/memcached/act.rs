@@ -39,7 +39,7 @@ impl Memcached {
         let eject = self.0.address.eject;
         self.0
             .ring
-            .server_of(name, |server| eject && self.0.servers[server].is_down())
+            .server_of(name, |server| eject && self.0.servers[server].is_out())
     }
 
     pub(super) async fn link(&self, server: usize) -> Result<Arc<Link>> {
@@ -174,6 +174,9 @@ impl Memcached {
             Some(Code::Refused(Refusal::Other(text))) if text.contains("unauthenticated") => {
                 connector.connect_error(&super::hello::Refused::Login(text.to_string()))
             }
+            Some(Code::Refused(Refusal::NoMemory)) => connector
+                .complaint(ErrorKind::Unavailable, "has no memory left")
+                .with_hint("raise `-m`, or start it without `-M`"),
             Some(Code::Refused(Refusal::Other(text))) => connector.odd(text),
             Some(code) => connector.odd(&format!("{code:?}")),
             None => connector.odd("too few replies"),

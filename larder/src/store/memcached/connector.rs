@@ -121,16 +121,20 @@ impl Connector {
         {
             return Step::Fail(failure.error.clone());
         }
+        Step::Wait(self.begin(&mut state))
+    }
+
+    /// Starts an attempt to connect.
+    fn begin(self: &Arc<Self>, state: &mut State) -> Attempt {
         let (sender, attempt) = watch::channel(None);
         state.phase = Phase::Connecting(attempt.clone());
-        drop(state);
         let connector = Arc::clone(self);
         drop(self.clock.spawn(async move {
             let outcome = connector.connect().await.map(Arc::new);
             connector.settle(&outcome);
             sender.send_replace(Some(outcome));
         }));
-        Step::Wait(attempt)
+        attempt
     }
 
     fn settle(&self, outcome: &Result<Arc<Link>>) {
@@ -161,9 +165,20 @@ impl Connector {
         }
     }
 
-    /// Whether the last attempt to connect failed.
-    pub(super) fn is_down(&self) -> bool {
-        self.state().failure.is_some()
+    /// Whether the last attempt to connect failed. Who asks goes elsewhere, so that the next attempt is
+    /// made behind their back.
+    pub(super) fn is_out(self: &Arc<Self>) -> bool {
+        let mut state = self.state();
+        let Some(failure) = &state.failure else {
+            return false;
+        };
+        let is_due = Instant::now() >= failure.next_attempt;
+        let is_trying =
+            matches!(&state.phase, Phase::Connecting(attempt) if attempt.has_changed().is_ok());
+        if is_due && !is_trying {
+            self.begin(&mut state);
+        }
+        true
     }
 
     /// Lets go of the connection; the next call makes another.

@@ -36,6 +36,7 @@
 //! | `reply.rs`, `request.rs` | the protocol |
 //! | `ring.rs` | which server keeps a key |
 //! | `slots.rs` | reading a slot, and writing it by comparing |
+//! | `sums.rs` | counting |
 
 mod act;
 mod address;
@@ -50,6 +51,7 @@ mod reply;
 mod request;
 mod ring;
 mod slots;
+mod sums;
 
 use std::fmt;
 use std::sync::Arc;
@@ -68,7 +70,7 @@ use self::request::{Batch, Mode, What};
 use self::ring::Ring;
 use self::slots::{Slot, Verdict};
 use super::{Found, Store, Sum, Tags, When};
-use crate::entry::{Entry, Head, Mark, Stamp, State, Value};
+use crate::entry::{Entry, Head, Mark, Stamp, State};
 use crate::{Clock, Key, Moment, Result};
 
 /// Keeps entries on memcached servers; a clone shares the connections.
@@ -221,59 +223,6 @@ impl Memcached {
             Some(numbers) => Ok(numbers),
             None => self.numbers(tags).await,
         }
-    }
-
-    /// Adds to what is not bare digits, or takes off, by comparing.
-    fn add_by_comparing(&self, entry: Option<&Entry>, delta: i64) -> Verdict<Sum> {
-        let Some(entry) = entry.filter(|entry| entry.is_live(self.now())) else {
-            return Verdict::Leave(Sum::NoSuchKey);
-        };
-        let Some(Value::Integer(number)) = entry.value else {
-            return Verdict::Leave(Sum::NotPlain);
-        };
-        if !entry.is_plain() {
-            return Verdict::Leave(Sum::NotPlain);
-        }
-        let Some(sum) = number.checked_add(delta) else {
-            return Verdict::Leave(Sum::Overflow);
-        };
-        let mut entry = entry.clone();
-        entry.value = Some(Value::Integer(sum));
-        entry.stamp = Stamp::draw(&self.0.clock);
-        Verdict::Write(Box::new(entry), Sum::Is(sum))
-    }
-
-    /// Adds `delta` to bare digits in one round trip; `None` if the slot holds something else, or is
-    /// contended.
-    async fn add_on_server(&self, key: &Key, delta: u64) -> Result<Option<Sum>> {
-        let server = self.server_of(key.name());
-        let link = self.link(server).await?;
-        let ask = |_: &Link, batch: &mut Batch| {
-            batch.get(key.name(), What::Life);
-            batch.add_to(key.name(), delta);
-        };
-        let replies = self.ask_on(server, &link, 2, ask).await?;
-        let [before, sum] = replies.as_slice() else {
-            return Err(self.odd(server, None));
-        };
-        match sum.line.code {
-            Code::NotFound => return Ok(Some(Sum::NoSuchKey)),
-            Code::Refused(Refusal::NotANumber) => return Ok(None),
-            Code::Value => {}
-            _ => return Err(self.odd(server, Some(sum))),
-        }
-        if before.line.code == Code::Done && self.has_ended(before) {
-            return Ok(Some(Sum::NoSuchKey));
-        }
-        let sum: Option<u64> = reply::number(sum.value.trim_ascii_end());
-        let sum = sum.ok_or_else(|| self.odd(server, None))?;
-        if let Ok(sum) = i64::try_from(sum) {
-            return Ok(Some(Sum::Is(sum)));
-        }
-        // The server counts to twice as much.
-        let undo = |_: &Link, batch: &mut Batch| batch.take_from(key.name(), delta);
-        self.ask_on(server, &link, 1, undo).await?;
-        Ok(Some(Sum::Overflow))
     }
 }
 
@@ -431,14 +380,7 @@ impl Store for Memcached {
     }
 
     async fn add_to(&self, key: &Key, delta: i64) -> Result<Sum> {
-        // Taken off by the server, it would stop at zero.
-        if let Ok(delta) = u64::try_from(delta)
-            && let Some(sum) = self.add_on_server(key, delta).await?
-        {
-            return Ok(sum);
-        }
-        self.change(key, |entry| self.add_by_comparing(entry, delta))
-            .await
+        self.add(key, delta).await
     }
 
     async fn raise(&self, tags: Tags<'_>) -> Result<u64> {

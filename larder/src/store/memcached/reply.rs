@@ -186,7 +186,7 @@ fn refusal(text: &[u8]) -> Refusal {
     let says = |words: &[u8]| text.windows(words.len()).any(|window| window == words);
     if says(b"too large for cache") {
         Refusal::TooLarge
-    } else if says(b"out of memory storing") {
+    } else if says(b"out of memory") {
         Refusal::NoMemory
     } else if says(b"non-numeric value") {
         Refusal::NotANumber
