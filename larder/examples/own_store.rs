@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use larder::store::{Found, Numbers, Store, Sum, Tags, When};
+use larder::store::{Found, Numbers, Scan, Store, Sum, Tags, When};
 use larder::{Clock, Entry, Head, Key, Mark, Moment, Result, Stamp, State, Tag, Value};
 
 /// Keeps entries in a map, without bounds.
@@ -140,10 +140,7 @@ impl Store for Plain {
             return Ok(None);
         };
         let head = entry.head();
-        let grace = entry
-            .stale_until
-            .left(entry.fresh_until)
-            .unwrap_or_default();
+        let grace = entry.grace();
         entry.fresh_until = fresh_until;
         entry.stale_until = fresh_until.plus(grace);
         entry.stamp = Stamp::draw(&self.clock);
@@ -202,6 +199,10 @@ impl Store for Plain {
     async fn close(&self) -> Result<()> {
         Ok(())
     }
+
+    fn scan(&self) -> Option<&dyn Scan> {
+        None
+    }
 }
 
 pub(crate) fn main() {
@@ -210,7 +211,8 @@ pub(crate) fn main() {
         .build();
     runtime.expect("a plain runtime").block_on(async {
         for (name, clause) in larder::conformance::CLAUSES {
-            clause(&Plain::default()).await;
+            let store: Arc<dyn Store> = Arc::new(Plain::default());
+            clause(&store).await;
             println!("kept: {name}");
         }
     });

@@ -6,7 +6,7 @@
 //! | bytes | what |
 //! | --- | --- |
 //! | 1 | format, `0xFB` |
-//! | 1 | body: 0 none, 1 integer, 2 bytes |
+//! | 1 | body: 0 none, 1 integer, 2 bytes, 3 integer that is never bare digits |
 //! | 1 | codec of the body |
 //! | 8 | incarnation of the server that took the write |
 //! | 8 | stamp |
@@ -38,6 +38,9 @@ pub const MAX_DECODED: u64 = 64 * 1024 * 1024;
 const BODY_NONE: u8 = 0;
 const BODY_INTEGER: u8 = 1;
 const BODY_BYTES: u8 = 2;
+const BODY_FRAMED: u8 = 3;
+/// The most bytes that are read as a plain integer: the length of the smallest.
+const MOST_DIGITS: usize = 20;
 
 /// Tells one write of a slot from every other: random, drawn by the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -183,6 +186,8 @@ pub struct Entry {
     pub stale_until: Moment,
     /// The tags, if there are any.
     pub tags: Option<Arc<Tagged>>,
+    /// Whether an integer is kept in a frame though digits would do; see [`Entry::framed`].
+    pub(crate) is_framed: bool,
     /// Room for the decoded value, in a store that keeps it.
     pub(crate) decoded: Option<Decoded>,
 }
@@ -230,6 +235,7 @@ impl Entry {
             fresh_until: Moment::NEVER,
             stale_until: Moment::NEVER,
             tags: None,
+            is_framed: false,
             decoded: None,
         }
     }
@@ -246,6 +252,7 @@ impl Entry {
             fresh_until: Moment::START,
             stale_until: Moment::START,
             tags: None,
+            is_framed: false,
             decoded: None,
         }
     }
@@ -262,6 +269,7 @@ impl Entry {
             fresh_until: Moment::NEVER,
             stale_until: Moment::NEVER,
             tags: None,
+            is_framed: false,
             decoded: None,
         }
     }
@@ -281,10 +289,31 @@ impl Entry {
         self
     }
 
+    /// How long the engine may serve the value after its TTL: as long as there is time, where the grace
+    /// has no end but the TTL has.
+    pub fn grace(&self) -> std::time::Duration {
+        if self.fresh_until == Moment::NEVER {
+            return std::time::Duration::ZERO;
+        }
+        let grace = self.stale_until.left(self.fresh_until);
+        grace.unwrap_or(std::time::Duration::MAX)
+    }
+
     /// Adds tags.
     #[must_use]
     pub fn with_tags(mut self, tags: Tagged) -> Self {
         self.tags = (!tags.good_from.is_empty()).then(|| Arc::new(tags));
+        self
+    }
+
+    /// Keeps an integer in a frame, so that whoever reads it knows its deadlines and its stamp; bare
+    /// digits on a server have room for neither.
+    ///
+    /// For what a load gives: what is made of it inherits its life. Counting up a framed integer
+    /// goes by compare-and-set.
+    #[must_use]
+    pub fn framed(mut self) -> Self {
+        self.is_framed = matches!(self.value, Some(Value::Integer(_)));
         self
     }
 
@@ -307,9 +336,11 @@ impl Entry {
         }
     }
 
-    /// Whether this is kept as bare digits: an integer without tags, grace or state.
+    /// Whether this is kept as bare digits: an integer without tags, grace or state, and not
+    /// [framed](Self::framed).
     pub fn is_plain(&self) -> bool {
         matches!(self.value, Some(Value::Integer(_)))
+            && !self.is_framed
             && self.tags.is_none()
             && self.stale_until == self.fresh_until
             && self.state == State::Idle
@@ -347,16 +378,17 @@ impl Entry {
         if let (true, Some(Value::Integer(number))) = (self.is_plain(), &self.value) {
             return Bytes::from(number.to_string());
         }
-        self.framed(key, incarnation)
+        self.to_whole_frame(key, incarnation)
     }
 
     /// The frame, also of a plain integer: where digits alone would not do.
-    pub(crate) fn framed(&self, key: &Key, incarnation: u64) -> Bytes {
+    pub(crate) fn to_whole_frame(&self, key: &Key, incarnation: u64) -> Bytes {
         let body = self.value.as_ref().map_or(0, Value::len);
         let mut frame = BytesMut::with_capacity(HEADER + 64 + key.whole().len() + body);
         frame.put_u8(FORMAT);
         frame.put_u8(match self.value {
             None => BODY_NONE,
+            Some(Value::Integer(_)) if self.is_framed => BODY_FRAMED,
             Some(Value::Integer(_)) => BODY_INTEGER,
             Some(Value::Bytes(_)) => BODY_BYTES,
         });
@@ -426,6 +458,7 @@ impl Entry {
             Some((value, tags)) => {
                 entry.value = Some(value);
                 entry.tags = tags;
+                entry.is_framed = body == BODY_FRAMED;
                 entry.fresh_until = fresh_until;
                 entry.stale_until = stale_until;
             }
@@ -453,9 +486,21 @@ impl Head {
     }
 }
 
+/// The whole key that a frame states: of a hashed name nothing else tells it.
+#[cfg(feature = "redis")]
+pub(crate) fn whole_key(frame: &[u8]) -> Option<&str> {
+    let mut meta = Reader(frame.get(HEADER..)?);
+    meta.u64()?;
+    for _ in 0..meta.u32()? {
+        meta.text()?;
+        meta.u64()?;
+    }
+    meta.text()
+}
+
 fn plain_integer(bytes: &[u8]) -> Option<i64> {
     let first = bytes.first()?;
-    if !first.is_ascii_digit() && *first != b'-' {
+    if (!first.is_ascii_digit() && *first != b'-') || bytes.len() > MOST_DIGITS {
         return None;
     }
     std::str::from_utf8(bytes).ok()?.parse().ok()
@@ -479,7 +524,7 @@ fn read_body(
     }
     let bytes = frame.slice(start..);
     let value = match body {
-        BODY_INTEGER => Value::Integer(plain_integer(&bytes)?),
+        BODY_INTEGER | BODY_FRAMED => Value::Integer(plain_integer(&bytes)?),
         BODY_BYTES if bytes.len() as u64 == decoded => Value::Bytes(bytes),
         _ => return None,
     };
@@ -578,6 +623,20 @@ mod tests {
     }
 
     #[test]
+    fn a_framed_integer_keeps_its_deadline_and_its_stamp() {
+        let key = Key::new(":1:n");
+        let clock = Clock::manual();
+        let entry = Entry::new(&clock, Value::Integer(7))
+            .fresh_until(clock.now().plus(Duration::from_secs(2)))
+            .framed();
+
+        let frame = entry.to_frame(&key, 1);
+
+        assert_eq!(Entry::from_frame(&frame, &key, 1), Some(entry.clone()));
+        assert!(!entry.is_plain());
+    }
+
+    #[test]
     fn a_frame_of_another_incarnation_is_nothing() {
         let key = Key::new(":1:k");
 
@@ -598,6 +657,7 @@ mod tests {
             b"12abc",
             b" 12",
             b"-",
+            b"000000000000000000007",
             &[0xfb],
         ] {
             assert_eq!(

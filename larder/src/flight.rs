@@ -10,10 +10,12 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
 use std::fmt;
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::cache::{Rule, Rules};
 use crate::entry::{Entry, Stamp};
 use crate::{Error, Key};
 
@@ -22,8 +24,7 @@ pub(crate) struct Flight {
     /// The lease in the slot.
     pub(crate) mark: Stamp,
     /// The numbers noted before the load.
-    pub(crate) era: u64,
-    pub(crate) seq: u64,
+    pub(crate) noted: Noted,
     stage: Mutex<Stage>,
     /// Wakes those who wait in the order in which they came.
     changed: Notify,
@@ -57,8 +58,8 @@ pub(crate) enum Landing {
 /// A value loaded, and from when on it is good.
 pub(crate) struct Landed {
     pub(crate) entry: Arc<Entry>,
-    /// The number noted before the load.
-    pub(crate) seq: u64,
+    /// Era and number noted before the load.
+    pub(crate) noted: Noted,
     /// Whether a tag of the value had moved when the load ended.
     pub(crate) moved: bool,
     /// The last number given when that was looked at.
@@ -68,13 +69,28 @@ pub(crate) struct Landed {
 }
 
 impl Landed {
-    /// Whether a caller that noted `seq` before it joined may have this value.
+    /// Whether a caller that noted `theirs` before it joined may have this value.
     ///
     /// One that began after an invalidation may not have what was loaded before it; one that began
-    /// after the numbers were looked at cannot know, and looks at the slot again.
-    pub(crate) fn is_for(&self, seq: u64) -> bool {
-        seq <= self.seq || (!self.moved && seq <= self.checked)
+    /// after the numbers were looked at, or in another era, cannot know, and looks at the slot again.
+    pub(crate) fn is_for(&self, theirs: Noted, rules: Rules) -> bool {
+        if self.entry.tags.is_none() {
+            return true;
+        }
+        let Noted { era, seq } = self.noted;
+        if theirs.era != era && rules.keep(Rule::JoinInOneEra) {
+            return false;
+        }
+        let is_for = theirs.seq <= seq || (!self.moved && theirs.seq <= self.checked);
+        is_for || !rules.keep(Rule::StartOver)
     }
+}
+
+/// Era and counter of a tag space, as they were before something was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Noted {
+    pub(crate) era: u64,
+    pub(crate) seq: u64,
 }
 
 /// Why a load gave no value.
@@ -91,11 +107,10 @@ pub(crate) enum Failure {
 }
 
 impl Flight {
-    fn new(mark: Stamp, era: u64, seq: u64, stage: Stage) -> Arc<Self> {
+    fn new(mark: Stamp, noted: Noted, stage: Stage) -> Arc<Self> {
         Arc::new(Self {
             mark,
-            era,
-            seq,
+            noted,
             stage: Mutex::new(stage),
             changed: Notify::new(),
         })
@@ -163,7 +178,7 @@ impl fmt::Debug for Flight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Flight")
             .field("mark", &self.mark)
-            .field("seq", &self.seq)
+            .field("noted", &self.noted)
             .finish_non_exhaustive()
     }
 }
@@ -182,7 +197,11 @@ pub(crate) enum Boarding {
 
 /// The flights of a cache, by key.
 #[derive(Debug, Default)]
-pub(crate) struct Flights(Mutex<HashMap<Key, Arc<Flight>>>);
+pub(crate) struct Flights {
+    by_key: Mutex<HashMap<Key, Arc<Flight>>>,
+    /// How many have not ended, those that nobody finds any more included.
+    in_the_air: AtomicUsize,
+}
 
 impl Flights {
     /// Finds or makes the flight for `key`, for a caller that has just read its slot.
@@ -194,7 +213,7 @@ impl Flights {
         key: &Key,
         lease: Option<Stamp>,
         doubted: Option<Stamp>,
-        noted: (u64, u64),
+        noted: Noted,
         mark: Stamp,
     ) -> Boarding {
         let mut flights = self.lock();
@@ -216,8 +235,9 @@ impl Flights {
         // A lease without a flight is another process's. A flight whose lease is gone goes on for
         // those who joined it before, but nobody finds it any more.
         let (mark, stage) = lease.map_or((mark, Stage::Placing), |lease| (lease, Stage::Flying));
-        let flight = Flight::new(mark, noted.0, noted.1, stage);
+        let flight = Flight::new(mark, noted, stage);
         place.insert_entry(flight.clone());
+        self.in_the_air.fetch_add(1, Ordering::Relaxed);
         let flights = Arc::clone(self);
         Boarding::Lead(Pilot {
             flights,
@@ -241,11 +261,11 @@ impl Flights {
 
     /// How many loads are under way.
     pub(crate) fn len(&self) -> usize {
-        self.lock().len()
+        self.in_the_air.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Flight>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -278,5 +298,6 @@ impl Drop for Pilot {
         {
             place.remove();
         }
+        self.flights.in_the_air.fetch_sub(1, Ordering::Release);
     }
 }

@@ -66,6 +66,12 @@ impl Key {
         self.whole.as_deref().unwrap_or(&self.name)
     }
 
+    /// How many bytes the key keeps in memory, both names counted.
+    #[cfg(feature = "memory")]
+    pub(crate) fn kept_len(&self) -> usize {
+        self.name.len() + self.whole.as_ref().map_or(0, |whole| whole.len())
+    }
+
     /// Whether the name is a hash, so that the entry must state its whole key.
     pub fn is_hashed(&self) -> bool {
         self.whole.is_some()

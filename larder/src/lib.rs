@@ -66,6 +66,7 @@
 //! | `redis` | `store::Redis` | no |
 //! | `page` | [`page`]: layers for tower and axum | yes |
 //! | `axum` | pages of nested axum routers are told apart by the URL that the client asked for | yes |
+//! | `settings` | [`Settings`]: caches from a TOML file, the environment or URLs | no |
 //! | `conformance` | the contract of a store, as tests to run over your own | no |
 //! | `simulation` | a store with faults on a seeded clock, to test the engine | no |
 //!
@@ -90,6 +91,8 @@ mod flight;
 mod key;
 #[cfg(feature = "page")]
 pub mod page;
+#[cfg(feature = "settings")]
+pub mod settings;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod store;
@@ -98,8 +101,8 @@ mod ttl;
 #[cfg(feature = "simulation")]
 pub use cache::Rule;
 pub use cache::{
-    Add, Cache, CacheBuilder, Counts, Fetch, FetchError, FetchHere, FetchMany, Loading, Policy,
-    Set, SetMany, SetTicket, Ticket,
+    Add, Cache, CacheBuilder, Caches, Counts, Fetch, FetchError, FetchHere, FetchMany, Keys,
+    Loading, Policy, Set, SetMany, SetTicket, Ticket,
 };
 pub use clock::{Clock, Moment};
 pub use codec::Codec;
@@ -107,6 +110,8 @@ pub use entry::{Entry, FORMAT, HEADER, Head, MAX_DECODED, Mark, Stamp, State, Ta
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Bypass, Listener, Miss, Outcome, Reason, Stale};
 pub use key::{Key, MAX_NAME, Version};
+#[cfg(feature = "settings")]
+pub use settings::{Backends, Settings};
 pub use ttl::Ttl;
 
 /// The README's code, which has to compile.

@@ -33,7 +33,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::entry::{Entry, Head, Mark, Tag};
-use crate::store::{Found, Memory, Store, Sum, Tags, When};
+use crate::store::{Found, Memory, Scan, Store, Sum, Tags, When};
 use crate::{Clock, Error, ErrorKind, Key, Moment, Result, State};
 
 /// How many times longer than usual a rare delay is.
@@ -163,6 +163,13 @@ impl Server {
     pub fn forget_numbers(&self) {
         self.say(|| "server forgets numbers".to_owned());
         self.content().memory.forget_numbers();
+    }
+
+    /// Loses the numbers of all tag spaces, as a server does that evicts them: the next to ask begins
+    /// another era. Slots and their leases stay.
+    pub fn lose_numbers(&self) {
+        self.say(|| "server loses numbers".to_owned());
+        self.content().memory.lose_numbers();
     }
 
     /// Removes what has expired, as stores do now and then.
@@ -443,5 +450,9 @@ impl Store for Remote {
 
     async fn close(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn scan(&self) -> Option<&dyn Scan> {
+        None
     }
 }

@@ -1,14 +1,15 @@
 //! Django's own answers, as vectors: keys, TTLs and the verbs.
 //!
-//! Where Django's backends disagree, Larder takes the one behaviour that loses nothing: which, is
-//! said row by row in [`COLUMNS`]. What differs from that on purpose is listed with its reason in
-//! `vectors/on_purpose_values.txt`, and must differ.
+//! Where Django's backends disagree, Larder takes the one behaviour that loses nothing. That, and what
+//! differs on purpose, is said with its reason in `vectors/on_purpose.txt`; what is listed must differ.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it panics")]
 
 mod grounds;
+#[path = "django/on_purpose.rs"]
+mod on_purpose;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use larder::store::Null;
@@ -19,67 +20,6 @@ use serde_json::{Value, json};
 use grounds::Ground;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// The groups that this file drives.
-const HERE: &[&str] = &[
-    "make_key",
-    "key_warnings",
-    "params",
-    "backend_timeout",
-    "matrix",
-    "matrix_ttl",
-    "matrix_expired",
-    "locmem",
-    "redis_commands",
-    "redis_raw",
-];
-
-/// The groups that `django_http.rs` drives.
-const HTTP: &[&str] = &[
-    "http_key",
-    "patch_cache_control",
-    "patch_vary",
-    "has_vary",
-    "get_max_age",
-    "patch_response_headers",
-    "never_cache",
-    "http_date",
-    "parse_http_date",
-    "etag",
-    "quote_etag",
-    "parse_etags",
-    "conditional",
-    "conditional_matrix",
-    "conditional_middleware",
-    "condition_decorator",
-    "fragment_key",
-    "middleware",
-    "decorator",
-    "full_stack",
-    "response_object",
-];
-
-/// Whose answer Larder gives where it is not that of Django's local memory.
-const COLUMNS: &[(&str, &str)] = &[
-    // Says how many were there.
-    ("delete_many() returns", "django_redis"),
-    // An integer stays one, of 64 bits: a sum is exact or refused.
-    ("incr() of a float value", "redis"),
-    ("incr() of a bool value", "redis"),
-    ("incr() of 2**63-1", "redis"),
-    ("incr() of 2**64-1", "redis"),
-    ("incr() of 2**70", "redis"),
-    // A TTL is never made longer by an act that does not name it.
-    (
-        "incr_version() (read at version 2) on a key with 1 s left, looked at 2.2 s later",
-        "django_redis",
-    ),
-    // What has expired is nothing.
-    (
-        "delete on a key that expired (timeout 1, 2.3 s later) and that nobody has read since",
-        "redis",
-    ),
-];
 
 #[derive(Deserialize)]
 struct File {
@@ -101,8 +41,7 @@ struct Vector {
 impl Vector {
     /// What Django answers, in the column that Larder follows.
     fn column(&self) -> &Value {
-        let other = COLUMNS.iter().find(|(row, _)| *row == self.description);
-        &self.expected[other.map_or("locmem", |(_, column)| column)]
+        &self.expected[on_purpose::column(&self.id)]
     }
 }
 
@@ -117,18 +56,6 @@ fn file(text: &str) -> Vec<Vector> {
     serde_json::from_str::<File>(text).unwrap().vectors
 }
 
-/// The vectors that Larder fails on purpose and the groups that say nothing about it, with reasons.
-fn on_purpose() -> BTreeMap<&'static str, &'static str> {
-    let lines = include_str!("vectors/on_purpose_values.txt").lines();
-    let mut list = BTreeMap::new();
-    for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let (id, reason) = line.split_once('\t').expect("a tab after the id");
-        assert!(!reason.is_empty(), "{id} has no reason");
-        assert!(list.insert(id, reason).is_none(), "{id} is listed twice");
-    }
-    list
-}
-
 /// What Larder answered; `None` where its types do not let one ask.
 type Answer = Option<Value>;
 
@@ -138,7 +65,7 @@ struct Verdict(Vec<String>);
 
 impl Verdict {
     fn compare(&mut self, place: &str, id: &str, django: &Value, larder: &Answer) {
-        let (django, listed) = (translated(django), on_purpose().contains_key(id));
+        let (django, listed) = (translated(django), on_purpose::reason(id, None).is_some());
         if (larder.as_ref() == Some(&django)) == listed {
             let complaint = if listed {
                 "is listed, but agrees"
@@ -210,43 +137,11 @@ async fn got(cache: &Cache, key: &str) -> Value {
 }
 
 #[test]
-fn every_group_of_vectors_is_driven_or_set_aside_with_a_reason() {
-    let all = file(include_str!("vectors/django-vectors.json"));
-    let groups: BTreeSet<&str> = all.iter().map(|vector| vector.group.as_str()).collect();
-    let list = on_purpose();
-
-    let aside: BTreeSet<&str> = (list.keys())
-        .filter_map(|id| id.strip_prefix("group:"))
-        .collect();
-    let driven: BTreeSet<&str> = HERE.iter().chain(HTTP).copied().collect();
-
-    assert!(driven.is_disjoint(&aside));
-    assert_eq!(
-        driven.union(&aside).copied().collect::<BTreeSet<_>>(),
-        groups
-    );
-}
-
-#[test]
-fn what_is_listed_is_a_vector_of_these_groups() {
-    let ids: BTreeSet<String> = HERE
-        .iter()
-        .flat_map(|group| vectors(group))
-        .map(|vector| vector.id)
-        .collect();
-
-    for id in on_purpose().keys() {
-        assert!(ids.contains(*id) || id.starts_with("group:"), "{id}");
-    }
-}
-
-#[test]
 fn nothing_here_changed_in_django_6_1() {
     let changed = file(include_str!("vectors/django-vectors-6.1-diff.json"));
 
-    let here = changed
-        .iter()
-        .find(|vector| HERE.contains(&vector.group.as_str()));
+    let driven = on_purpose::driven(include_str!("django_values.rs"));
+    let here = changed.iter().find(|vector| driven.contains(&vector.group));
 
     assert!(here.is_none_or(|vector| panic!("{}", vector.id)));
 }

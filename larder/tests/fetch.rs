@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use larder::simulation::Server;
+use larder::simulation::{Faults, Server};
 use larder::store::{Memory, Store as _};
 use larder::{Cache, Clock, ErrorKind, FetchError, Mark, Policy, Stamp, State};
 use tokio::time::sleep;
@@ -268,8 +268,13 @@ async fn when_the_holder_of_a_borrowing_load_goes_away_a_waiter_runs_its_own() {
     sleep(SECOND / 4).await;
 
     leader.abort();
+    let began = tokio::time::Instant::now();
 
     assert_eq!(waiter.await.unwrap(), 2);
+    assert!(
+        began.elapsed() < 2 * SECOND,
+        "the lease of who went away is taken back, not waited for"
+    );
     assert_eq!(
         cache.get("k").await.unwrap(),
         Some(2),
@@ -556,6 +561,7 @@ async fn a_load_that_needs_its_own_key_does_not_hang() {
     let cache = cache();
     let inner = cache.clone();
 
+    let began = tokio::time::Instant::now();
     let value = cache
         .fetch("k", move || async move {
             inner.fetch("k", || async { Ok::<_, String>(1) }).await
@@ -563,6 +569,30 @@ async fn a_load_that_needs_its_own_key_does_not_hang() {
         .await;
 
     assert_eq!(value.unwrap(), 1);
+    assert_eq!(began.elapsed(), Duration::ZERO, "it waits for nobody");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_of_many_that_needs_one_of_them_does_not_hang() {
+    let cache = cache();
+    let inner = cache.clone();
+    let began = tokio::time::Instant::now();
+
+    let load = move |names: Vec<String>| {
+        let inner = inner.clone();
+        async move {
+            let load = || async { Ok::<_, String>(1) };
+            let b: i32 = inner
+                .fetch("b", load)
+                .await
+                .map_err(|error| error.to_string())?;
+            Ok::<_, String>(names.into_iter().map(|name| (name, b)).collect())
+        }
+    };
+    let found: HashMap<String, i32> = cache.fetch_many(["a", "b"], load).await.unwrap();
+
+    assert_eq!(found.len(), 2);
+    assert_eq!(began.elapsed(), Duration::ZERO, "it waits for nobody");
 }
 
 #[tokio::test(start_paused = true)]
@@ -733,4 +763,290 @@ async fn when_many_cannot_be_loaded_all_who_wait_are_told() {
 
     assert!(matches!(many, Err(FetchError::Load(_))), "{many:?}");
     assert!(matches!(single, Err(FetchError::Load(_))), "{single:?}");
+}
+
+/// A cache over a server that can fail, and the way to it.
+fn remote(seed: u64) -> (Server, Cache) {
+    let server = Server::new(seed);
+    let cache = Cache::new(server.connect());
+    (server, cache)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_loaded_in_one_era_is_not_given_to_who_came_in_the_next() {
+    let (server, cache) = remote(1);
+    let source = Source::default();
+    let first = {
+        let (cache, source) = (cache.clone(), source.clone());
+        tokio::spawn(async move { cache.fetch("k", move || source.load()).tags(["t"]).await })
+    };
+    sleep(SECOND / 2).await;
+
+    server.lose_numbers();
+    cache.invalidate(["t"]).await.unwrap();
+    let late = source.clone();
+    let second = cache.fetch("k", move || late.load()).tags(["t"]).await;
+
+    assert_eq!((first.await.unwrap().unwrap(), second.unwrap()), (1, 2));
+}
+
+#[test]
+fn a_load_that_blocks_its_thread_for_longer_than_a_lease_is_kept() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let cache = Cache::new(Memory::new());
+        let load = || async {
+            std::thread::sleep(7 * SECOND);
+            Ok::<_, String>(5)
+        };
+
+        assert_eq!(cache.fetch("k", load).await.unwrap(), 5);
+
+        assert_eq!(cache.get("k").await.unwrap(), Some(5));
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_patience_for_others_ones_own_load_is_kept_all_the_same() {
+    let (server, cache) = remote(2);
+    server.set_faults(Faults {
+        longest: 20 * Duration::from_millis(1),
+        ..Faults::default()
+    });
+    let impatient = || Policy::new().wait(Duration::ZERO);
+
+    let load = || async { Ok::<_, String>(5) };
+    assert_eq!(cache.fetch("k", load).policy(impatient()).await.unwrap(), 5);
+    let many = |names: Vec<String>| async {
+        Ok::<_, String>(names.into_iter().map(|name| (name, 6)).collect())
+    };
+    let found = cache.fetch_many(["a", "b"], many).policy(impatient());
+    assert_eq!(found.await.unwrap().len(), 2);
+
+    assert_eq!(cache.get("k").await.unwrap(), Some(5));
+    assert_eq!(cache.get("a").await.unwrap(), Some(6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_no_patience_does_not_wait_for_anothers_load() {
+    let (cache, source) = (cache(), Source::default());
+    let slow = tokio::spawn({
+        let (cache, source) = (cache.clone(), source.clone());
+        async move { fetch(&cache, &source).await }
+    });
+    sleep(SECOND / 2).await;
+
+    let began = tokio::time::Instant::now();
+    let load = || async { Ok::<_, String>(50) };
+    let own = cache
+        .fetch("k", load)
+        .policy(Policy::new().wait(Duration::ZERO));
+
+    assert_eq!(own.await.unwrap(), 50);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(slow.await.unwrap(), 1);
+    assert_eq!(cache.get("k").await.unwrap(), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_answer_was_lost_is_taken_back() {
+    let lost = Faults {
+        lost: 100,
+        ..Faults::default()
+    };
+    for how in ["ticket", "fetch", "fetch_many"] {
+        let (server, cache) = remote(3);
+        let other = Cache::new(server.connect());
+        // The slot is read, then the lease is placed; of that no answer comes.
+        let broken = async {
+            tokio::task::yield_now().await;
+            server.set_faults(lost);
+            sleep(3 * SECOND).await;
+            server.set_faults(Faults::default());
+        };
+        let act = async {
+            match how {
+                "ticket" => drop(cache.ticket("k").await),
+                "fetch" => drop(cache.fetch("k", || async { Ok::<_, String>(1) }).await),
+                _ => {
+                    let load = |_| async { Ok::<_, String>(HashMap::from([("k".to_owned(), 1)])) };
+                    drop(cache.fetch_many(["k"], load).await);
+                }
+            }
+        };
+        tokio::join!(act, broken);
+        sleep(2 * SECOND).await;
+
+        let began = tokio::time::Instant::now();
+        let load = || async { Ok::<_, String>(2) };
+        other.fetch("k", load).await.unwrap();
+        assert!(began.elapsed() < SECOND, "{how}: {:?}", began.elapsed());
+        assert!(other.get::<i32>("k").await.unwrap().is_some(), "{how}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_a_stale_value_stands_in_for_a_load_that_fails_or_is_slow() {
+    let cache = cache();
+    let load = |value: Option<i32>, span: Duration| {
+        move |names: Vec<String>| async move {
+            sleep(span).await;
+            let value = value.ok_or("down")?;
+            Ok::<_, &str>(names.into_iter().map(|name| (name, value)).collect())
+        }
+    };
+    let policy = || {
+        Policy::new()
+            .ttl(SECOND)
+            .stale_if_error(60 * SECOND)
+            .soft_limit(SECOND / 2)
+    };
+    let fetch = |value, span| {
+        cache
+            .fetch_many(["a", "b"], load(value, span))
+            .policy(policy())
+    };
+    assert_eq!(fetch(Some(1), Duration::ZERO).await.unwrap()["a"], 1);
+    sleep(2 * SECOND).await;
+
+    // It fails, and has just failed.
+    for _ in 0..2 {
+        assert_eq!(fetch(None, Duration::ZERO).await.unwrap()["b"], 1);
+    }
+    sleep(3 * SECOND).await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(fetch(Some(2), 5 * SECOND).await.unwrap()["a"], 1);
+    assert_eq!(began.elapsed(), SECOND / 2);
+    sleep(5 * SECOND).await;
+    assert_eq!(cache.get("a").await.unwrap(), Some(2), "it went on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_value_stands_in_for_a_load_beside_the_cache() {
+    let cache = cache();
+    let stale = || Policy::new().ttl(SECOND).stale_if_error(60 * SECOND);
+    cache
+        .fetch("k", || async { Ok::<_, String>(1) })
+        .policy(stale())
+        .await
+        .unwrap();
+    sleep(2 * SECOND).await;
+    let slow = tokio::spawn({
+        let cache = cache.clone();
+        async move {
+            let load = || async {
+                sleep(20 * SECOND).await;
+                Ok::<_, String>(2)
+            };
+            cache.fetch("k", load).policy(stale()).await
+        }
+    });
+    sleep(SECOND).await;
+
+    let failing = || async { Err::<i32, _>("down".to_owned()) };
+    let failing = cache.fetch("k", failing).policy(stale().wait(SECOND)).await;
+    let panicking = || async { panic!("planted") as Result<i32, String> };
+    let panicking = cache
+        .fetch("k", panicking)
+        .policy(stale().wait(SECOND))
+        .await;
+
+    assert_eq!((failing.unwrap(), panicking.unwrap()), (1, 1));
+    assert_eq!(slow.await.unwrap().unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_made_of_what_is_over_is_shared_and_not_kept() {
+    let (cache, source) = (cache(), Source::default());
+    let outer = || {
+        let (cache, source) = (cache.clone(), source.clone());
+        async move {
+            let inner = cache.clone();
+            let load = || async move {
+                let zero = inner.fetch("inner", || async { Ok::<_, io::Error>(1) });
+                zero.ttl(Duration::ZERO).await.unwrap();
+                source.load().await
+            };
+            let outer = cache
+                .fetch("outer", load)
+                .ttl(60 * SECOND)
+                .grace(30 * SECOND);
+            outer.await.unwrap()
+        }
+    };
+
+    let both = tokio::join!(outer(), outer());
+    assert_eq!(both, (1, 1));
+    assert_eq!(
+        outer().await,
+        2,
+        "neither fresh nor stale is it in the cache"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_a_fetch_cannot_decode_are_an_unreadable_miss() {
+    #[derive(Debug, Default)]
+    struct Log(Mutex<Vec<String>>);
+    impl larder::Listener for Log {
+        fn heard(&self, _: &str, outcome: &larder::Outcome) {
+            self.0.lock().unwrap().push(outcome.to_string());
+        }
+    }
+    let log = Arc::new(Log::default());
+    let memory = Memory::builder().clock(Clock::seeded(1)).build();
+    let cache = Cache::builder(memory)
+        .listener(log.clone())
+        .build()
+        .unwrap();
+    cache.set("k", "text").await.unwrap();
+
+    cache
+        .fetch("k", || async { Ok::<i32, String>(1) })
+        .await
+        .unwrap();
+
+    assert_eq!(*log.0.lock().unwrap(), ["miss-unreadable"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_only_asked_for_in_a_load_is_a_dependency_too() {
+    let cache = cache();
+    cache.set("row", &1).tags(["t"]).await.unwrap();
+    let inner = cache.clone();
+    let load = || async move { Ok::<_, String>(inner.has("row").await.unwrap()) };
+    assert!(cache.fetch("page", load).await.unwrap());
+
+    cache.invalidate(["t"]).await.unwrap();
+
+    assert_eq!(cache.get::<bool>("page").await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_waits_for_a_load_that_was_overtaken() {
+    let (cache, source) = (cache(), Source::default());
+    let slow = source.clone();
+    let overtaken = tokio::spawn({
+        let cache = cache.clone();
+        async move {
+            let load = || async move {
+                sleep(5 * SECOND).await;
+                slow.load().await
+            };
+            cache.fetch("k", load).await.unwrap()
+        }
+    });
+    sleep(SECOND).await;
+    cache.delete("k").await.unwrap();
+    assert_eq!(fetch(&cache, &source).await, 1);
+
+    let began = tokio::time::Instant::now();
+    cache.close().await.unwrap();
+
+    assert!(began.elapsed() > 3 * SECOND, "{:?}", began.elapsed());
+    assert_eq!(overtaken.await.unwrap(), 2);
 }

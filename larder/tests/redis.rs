@@ -18,7 +18,9 @@ use axum::routing::get;
 use http_body_util::BodyExt as _;
 use larder::page::CacheLayer;
 use larder::store::{Numbers, Redis, Store, Sum, Tags, When};
-use larder::{Cache, Clock, Entry, ErrorKind, Key, Mark, Moment, Stamp, State, Tag, Tagged, Value};
+use larder::{
+    Cache, Clock, Entry, ErrorKind, Key, Mark, Moment, Stamp, State, Tag, Tagged, Ttl, Value,
+};
 use redis::AsyncTypedCommands;
 use support::RedisServer;
 use tower::{Layer as _, ServiceExt as _};
@@ -219,30 +221,103 @@ async fn conditions_are_judged_on_the_server() {
     let clock = store.clock();
     for (name, entry) in [("text", text(clock, "old")), ("integer", integer(clock, 1))] {
         let key = Key::new(format!("{prefix}:1:{name}"));
-        let stamp = if name == "text" {
-            entry.stamp
-        } else {
-            Stamp::PLAIN
-        };
+        let put = async |entry: &Entry, when| put(&store, &key, entry.clone(), when).await;
+        let other = When::IfStamp(Stamp::from_number(9));
 
-        assert!(!put(&store, &key, entry.clone(), When::IfPresent).await);
-        assert!(!put(&store, &key, entry.clone(), When::IfStamp(stamp)).await);
-        assert!(put(&store, &key, entry.clone(), When::IfAbsent).await);
-        assert!(!put(&store, &key, entry.clone(), When::IfAbsent).await);
-        assert!(put(&store, &key, entry.clone(), When::IfPresent).await);
-        assert!(
-            !put(
-                &store,
-                &key,
-                entry.clone(),
-                When::IfStamp(Stamp::from_number(9))
-            )
-            .await
-        );
-        assert!(put(&store, &key, text(clock, "new"), When::IfStamp(stamp)).await);
-        assert!(!put(&store, &key, text(clock, "late"), When::IfStamp(stamp)).await);
-        assert_eq!(value(&store, &key).await, Some(Value::Bytes("new".into())));
+        assert!(!put(&entry, When::IfPresent).await, "{name}");
+        assert!(!put(&entry, When::IfStamp(entry.stamp)).await, "{name}");
+        assert!(put(&entry, When::IfAbsent).await, "{name}");
+        assert!(!put(&entry, When::IfAbsent).await, "{name}");
+        assert!(put(&entry, When::IfPresent).await, "{name}");
+        assert!(!put(&entry, other).await, "{name}");
+        let new = text(clock, "new");
+        assert!(!put(&new, When::IfStamp(Stamp::PLAIN)).await, "{name}");
+        if name == "text" {
+            assert!(put(&new, When::IfStamp(entry.stamp)).await);
+            assert!(!put(&entry, When::IfStamp(entry.stamp)).await);
+            assert_eq!(value(&store, &key).await, new.value);
+        }
     }
+}
+
+#[tokio::test]
+async fn sums_of_many_over_a_lease_lose_nothing_and_keep_the_ttl() {
+    let server = shared();
+    let redis = Redis::connect(server.url()).await.unwrap();
+    let cache = Cache::builder(redis).prefix(prefix()).build().unwrap();
+    for _ in 0..10 {
+        cache.set("n", &0).ttl(LONG).await.unwrap();
+        let ticket = cache.ticket("n").await.unwrap();
+
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..16 {
+            let cache = cache.clone();
+            tasks.spawn(async move { cache.incr("n", 1).await.unwrap() });
+        }
+        let mut sums = tasks.join_all().await;
+
+        sums.sort_unstable();
+        assert_eq!(sums, (1..=16).collect::<Vec<_>>());
+        assert_eq!(cache.get::<i64>("n").await.unwrap(), Some(16));
+        assert!(matches!(cache.ttl("n").await.unwrap(), Some(Ttl::For(_))));
+        drop(ticket);
+    }
+}
+
+#[tokio::test]
+async fn digits_with_zeros_in_front_are_counted_and_keep_their_ttl() {
+    let (store, prefix, server) = store().await;
+    let mut raw = raw(&server.url()).await;
+    for (digits, sum) in [
+        ("007", Some(8)),
+        ("-007", Some(-6)),
+        ("-0", Some(1)),
+        ("00000000000000000009", Some(10)),
+        ("000000000000000000009", None),
+    ] {
+        let key = Key::new(format!("{prefix}:1:n"));
+        let set = redis::cmd("SET").arg(key.name()).arg(digits).to_owned();
+        set.clone()
+            .arg("EX")
+            .arg(60)
+            .exec_async(&mut raw)
+            .await
+            .unwrap();
+
+        let expected = sum.map_or(Sum::NoSuchKey, Sum::Is);
+        assert_eq!(store.add_to(&key, 1).await.unwrap(), expected, "{digits}");
+
+        assert_eq!(
+            value(&store, &key).await,
+            sum.map(Value::Integer),
+            "{digits}"
+        );
+        let ttl = redis::cmd("PTTL").arg(key.name()).to_owned();
+        let left: i64 = ttl.query_async(&mut raw).await.unwrap();
+        assert!(left > 50_000, "{digits}: {left}");
+    }
+}
+
+#[tokio::test]
+async fn a_framed_integer_is_read_with_its_deadline_and_counted_up() {
+    let (store, prefix, _server) = store().await;
+    let clock = store.clock();
+    let key = Key::new(format!("{prefix}:1:n"));
+    let entry = integer(clock, 5).framed();
+
+    put(&store, &key, entry.clone(), When::Always).await;
+
+    assert_eq!(read(&store, &key).await, Some(entry.clone()));
+    let heads = store.heads(std::slice::from_ref(&key)).await.unwrap();
+    assert_eq!(heads, [Some(entry.head())]);
+    let cache = Cache::builder(store.clone())
+        .prefix(prefix)
+        .build()
+        .unwrap();
+    assert_eq!(cache.incr("n", 2).await.unwrap(), 7);
+    let after = read(&store, &key).await.unwrap();
+    assert_eq!(after.fresh_until, entry.fresh_until);
+    assert_ne!(after.stamp, Stamp::PLAIN);
 }
 
 #[tokio::test]
@@ -768,11 +843,7 @@ async fn clear_takes_its_own_scope_and_nothing_else() {
         .unwrap();
     left.sort();
     let mut expected = near.map(str::to_owned).to_vec();
-    expected.extend([
-        scope.to_owned(),
-        format!("{scope}:@:numbers"),
-        ":@:restarts".into(),
-    ]);
+    expected.extend([scope.to_owned(), format!("{scope}:@:numbers")]);
     expected.sort();
     assert_eq!(left, expected);
     let seen = numbers(&store, scope, &[]).await;
@@ -795,6 +866,7 @@ async fn clear_of_the_empty_prefix_keeps_larders_own_records() {
     .await;
     put(&store, &Key::new(":1:@:k"), text(clock, "v"), When::Always).await;
     let era = numbers(&store, "", &[]).await.era;
+    raw.hset(":@:restarts", "shop:1:", "a run").await.unwrap();
 
     store.clear(":", "").await.unwrap();
 
@@ -807,6 +879,160 @@ async fn clear_of_the_empty_prefix_keeps_larders_own_records() {
     assert_eq!(left, [":@:numbers", ":@:restarts", "shop:1:k"]);
     let seen = numbers(&store, "", &[]).await;
     assert_eq!((seen.era, seen.floor), (era, 1));
+}
+
+#[tokio::test]
+async fn no_load_that_began_before_a_clear_was_acknowledged_is_kept() {
+    let server = RedisServer::start();
+    let store = Redis::connect(server.url()).await.unwrap();
+    let mut raw = raw(&server.url()).await;
+    let fill = "for at = 1, 30000 do redis.call('SET', 'shop:1:old' .. at, 'x') end";
+    let fill = redis::cmd("EVAL").arg(fill).arg(0).to_owned();
+    fill.exec_async(&mut raw).await.unwrap();
+    let before = Key::new("shop:1:before");
+    let lease_before = lease(store.clock());
+    assert!(store.mark(&before, None, lease_before).await.unwrap());
+
+    let clear = tokio::spawn({
+        let store = store.clone();
+        async move { store.clear("shop:", "").await.unwrap() }
+    });
+    let (mut begun, mut written) = (Vec::new(), Vec::new());
+    for number in 0.. {
+        let key = Key::new(format!("shop:1:new {number}"));
+        let mark = lease(store.clock());
+        assert!(store.mark(&key, None, mark).await.unwrap());
+        if clear.is_finished() {
+            break;
+        }
+        if number % 2 == 0 {
+            begun.push((key, mark));
+        } else {
+            let late = text(store.clock(), "late");
+            let when = When::IfStamp(mark.stamp);
+            let put = store.put(&key, late, when).await.unwrap();
+            if put && !clear.is_finished() {
+                written.push(key);
+            }
+        }
+    }
+
+    assert!(begun.len() > 10 && !written.is_empty(), "{}", begun.len());
+    begun.push((before, lease_before));
+    for (key, mark) in begun {
+        let late = text(store.clock(), "late");
+        assert!(!put(&store, &key, late, When::IfStamp(mark.stamp)).await);
+    }
+    for key in &written {
+        assert_eq!(read(&store, key).await, None);
+    }
+    assert!(!raw.exists(":@:clearing").await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_not_within_a_clear_is_not_noted_by_it() {
+    let (store, prefix, server) = store().await;
+    let mut raw = raw(&server.url()).await;
+    // As a process leaves it that has died while it cleared.
+    raw.hset(":@:clearing", &prefix, format!("{prefix}:"))
+        .await
+        .unwrap();
+    let (own, other) = (
+        Key::new(format!("{prefix}:1:k")),
+        Key::new(format!("{prefix}x:1:k")),
+    );
+
+    for key in [&own, &other] {
+        assert!(store.mark(key, None, lease(store.clock())).await.unwrap());
+    }
+
+    let noted: Vec<String> = (redis::cmd("SMEMBERS").arg(format!(":@:cleared:{prefix}")))
+        .query_async(&mut raw)
+        .await
+        .unwrap();
+    assert_eq!(noted, [own.name()]);
+    raw.hdel(":@:clearing", &prefix).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_back_is_refused_and_is_not_live() {
+    let (server, prefix) = (shared(), prefix());
+    let store = Redis::builder(server.url()).timeout(LONG);
+    let store = store.connect().await.unwrap();
+    let mut raw = raw(&server.url()).await;
+    raw.set_response_timeout(LONG);
+    let clock = store.clock();
+    let key = Key::new(format!("{prefix}:1:k"));
+    let most = usize::try_from(larder::MAX_DECODED).unwrap();
+    let large = |length| Entry::new(clock, Value::Bytes(vec![b'x'; length].into()));
+    put(&store, &key, text(clock, "old"), When::Always).await;
+
+    for when in [When::Always, When::IfAbsent] {
+        let refused = store.put(&key, large(most + 1), when).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::TooLarge, "{when:?}");
+        assert_eq!(read(&store, &key).await, None, "{when:?}");
+    }
+    let many = vec![(key.clone(), large(most + 1))];
+    assert_eq!(store.put_many(many).await.unwrap(), [0]);
+    assert!(put(&store, &key, large(most), When::Always).await);
+    assert!(value(&store, &key).await.is_some());
+
+    let incarnation = incarnation_of(&store, &key, &mut raw).await;
+    let frame = large(most + 1).to_frame(&key, incarnation);
+    let set = redis::cmd("SET").arg(key.name()).arg(&frame[..]).to_owned();
+    set.exec_async(&mut raw).await.unwrap();
+    assert!(read(&store, &key).await.unwrap().unreadable);
+    assert_eq!(store.touch(&key, Moment::NEVER).await.unwrap(), None);
+    assert!(!put(&store, &key, text(clock, "v"), When::IfPresent).await);
+    store.delete(&[key]).await.unwrap();
+}
+
+/// The incarnation that is written into frames, as one of them has it.
+async fn incarnation_of(
+    store: &Redis,
+    key: &Key,
+    raw: &mut redis::aio::MultiplexedConnection,
+) -> u64 {
+    put(store, key, text(store.clock(), "v"), When::Always).await;
+    let get = redis::cmd("GET").arg(key.name()).to_owned();
+    let frame: Vec<u8> = get.query_async(raw).await.unwrap();
+    u64::from_be_bytes(frame[3..11].try_into().unwrap())
+}
+
+#[tokio::test]
+async fn another_keys_entry_in_a_hashed_slot_is_nothing_to_every_act() {
+    let (store, prefix, server) = store().await;
+    let mut raw = raw(&server.url()).await;
+    let clock = store.clock();
+    let key = Key::new(format!("{prefix}:1:a b"));
+    let other = Key::new(format!("{prefix}:1:another b"));
+    let incarnation = incarnation_of(&store, &key, &mut raw).await;
+    let frame = text(clock, "other").to_frame(&other, incarnation);
+    let set = redis::cmd("SET").arg(key.name()).arg(&frame[..]).to_owned();
+    set.exec_async(&mut raw).await.unwrap();
+
+    let keys = std::slice::from_ref(&key);
+    assert_eq!(store.touch(&key, Moment::NEVER).await.unwrap(), None);
+    assert!(!put(&store, &key, text(clock, "v"), When::IfPresent).await);
+    assert_eq!(store.heads(keys).await.unwrap(), [None]);
+    let get = redis::cmd("GET").arg(key.name()).to_owned();
+    let left: Vec<u8> = get.query_async(&mut raw).await.unwrap();
+    assert_eq!(left, frame, "nothing has touched it");
+    assert!(put(&store, &key, text(clock, "v"), When::IfAbsent).await);
+    assert!(store.touch(&key, Moment::NEVER).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn touch_keeps_a_grace_without_end() {
+    let (store, prefix, _server) = store().await;
+    let clock = store.clock();
+    let key = Key::new(format!("{prefix}:1:k"));
+    let entry = text(clock, "v").with_grace(Duration::MAX);
+    put(&store, &key, entry, When::Always).await;
+
+    store.touch(&key, clock.now().plus(LONG)).await.unwrap();
+
+    assert_eq!(read(&store, &key).await.unwrap().stale_until, Moment::NEVER);
 }
 
 // Round trips and scripts.
@@ -964,6 +1190,7 @@ async fn restart_from_an_old_snapshot(store: &Redis, mut server: RedisServer) ->
     store.put_many(counters.collect()).await.unwrap();
     raw.set("other:1:n", 1).await.unwrap();
     raw.set("shop:1:foreign", "1a").await.unwrap();
+    raw.set("shop:visits", 1).await.unwrap();
     let leased = Key::new("shop:1:leased");
     let mark = lease(clock);
     assert!(store.mark(&leased, None, mark).await.unwrap());
@@ -1025,7 +1252,9 @@ async fn nothing_from_before_a_restart_is_served() {
     let seen = numbers(&store, "", &["a".into()]).await;
     assert_ne!(seen.era, era);
     // Of others nothing is removed, and what is written now stays.
-    assert_eq!(raw.get("other:1:n").await.unwrap().as_deref(), Some("1"));
+    for name in ["other:1:n", "shop:visits"] {
+        assert_eq!(raw.get(name).await.unwrap().as_deref(), Some("1"), "{name}");
+    }
     assert_eq!(
         raw.get("shop:1:foreign").await.unwrap().as_deref(),
         Some("1a")
@@ -1096,6 +1325,56 @@ async fn a_sweep_that_another_process_has_finished_first_deletes_nothing() {
     }
     assert!(raw.exists("shop:1:text").await.unwrap());
     assert!(raw.exists("shop:1:list").await.unwrap());
+}
+
+#[tokio::test]
+async fn integers_of_another_primary_are_not_served_by_who_took_its_place() {
+    let (first, second) = (RedisServer::start(), RedisServer::start());
+    let mut raw = raw(&second.url()).await;
+    let replica_of =
+        |host: &str, port: &str| redis::cmd("REPLICAOF").arg(host).arg(port).to_owned();
+    let follow = replica_of("127.0.0.1", &first.port().to_string());
+    follow.exec_async(&mut raw).await.unwrap();
+    let store = Redis::connect(first.url()).await.unwrap();
+    let key = Key::new("shop:1:n");
+    for _ in 0..1000 {
+        // Nothing is there when the replica is filled: the integer comes by the stream alone.
+        let info: String = (redis::cmd("INFO").arg("replication"))
+            .query_async(&mut raw)
+            .await
+            .unwrap();
+        if info.contains("master_link_status:up") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    put(&store, &key, integer(store.clock(), 1), When::Always).await;
+    while !raw.exists(key.name()).await.unwrap() {}
+
+    let lead = replica_of("NO", "ONE");
+    lead.exec_async(&mut raw).await.unwrap();
+
+    let store = Redis::connect(second.url()).await.unwrap();
+    assert_eq!(value(&store, &key).await, None);
+}
+
+#[tokio::test]
+async fn reads_write_nothing_and_are_one_trip_whatever_the_names() {
+    let server = RedisServer::start();
+    let store = Redis::connect(server.url()).await.unwrap();
+    let mut raw = raw(&server.url()).await;
+    raw.set("one:2:3:four", 5).await.unwrap();
+    let watch = Watch::start(&server).await;
+
+    for number in 0..20 {
+        let key = Key::new(format!("user:{number}:name"));
+        assert_eq!(read(&store, &key).await, None);
+    }
+
+    assert_eq!(watch.end().await, (20, vec!["mget:20"]));
+    let found = value(&store, &Key::new("one:2:3:four")).await;
+    assert_eq!(found, Some(Value::Integer(5)));
+    assert!(!raw.exists(":@:restarts").await.unwrap());
 }
 
 #[tokio::test]
@@ -1291,40 +1570,152 @@ async fn a_server_that_stops_answering_is_a_timeout_and_then_unavailable() {
     assert!(read(&store, &key).await.is_some());
 }
 
+async fn pause_writes(server: &RedisServer) -> redis::aio::MultiplexedConnection {
+    let mut raw = raw(&server.url()).await;
+    let pause = redis::cmd("CLIENT").arg("PAUSE").arg(10_000).to_owned();
+    pause
+        .clone()
+        .arg("WRITE")
+        .exec_async(&mut raw)
+        .await
+        .unwrap();
+    raw
+}
+
 #[tokio::test]
 async fn a_link_given_up_for_lateness_is_closed_before_the_next_is_used() {
+    for trusted in [false, true] {
+        let server = RedisServer::start();
+        let mut builder = Redis::builder(server.url());
+        if trusted {
+            builder = builder.trust_restarts();
+        }
+        let store = builder.connect().await.unwrap();
+        let key = Key::new(":1:k");
+        put(&store, &key, text(store.clock(), "v"), When::Always).await;
+        let mut raw = pause_writes(&server).await;
+
+        let (first, other) = (store.clone(), store.clone());
+        let (first_key, other_key) = (key.clone(), key.clone());
+        let first =
+            tokio::spawn(async move { first.delete(&[first_key]).await.unwrap_err().kind() });
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        // Not late yet when the first is: it keeps the connection open on our side.
+        let other = tokio::spawn(async move {
+            let late = text(other.clock(), "late");
+            let put = other.put(&other_key, late, When::Always).await;
+            put.unwrap_err().kind()
+        });
+
+        assert_eq!(first.await.unwrap(), ErrorKind::Timeout);
+        back(&store).await;
+        assert!(read(&store, &key).await.is_some());
+        assert_eq!(other.await.unwrap(), ErrorKind::Unavailable);
+        let go_on = redis::cmd("CLIENT").arg("UNPAUSE").to_owned();
+        go_on.exec_async(&mut raw).await.unwrap();
+        let found = value(&store, &key).await;
+        assert_eq!(found, Some(Value::Bytes("v".into())), "trusted: {trusted}");
+    }
+}
+
+/// What `work` gives if it has to wait for nothing.
+async fn at_once<T>(work: impl Future<Output = T>) -> T {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = std::future::ready(()) => panic!("it waits"),
+    }
+}
+
+#[tokio::test]
+async fn after_a_late_answer_others_fail_at_once_until_there_is_a_new_link() {
+    let server = RedisServer::start();
+    let limit = Duration::from_millis(200);
+    let store = Redis::builder(server.url()).timeout(limit);
+    let store = store.connect().await.unwrap();
+    let key = Key::new(":1:k");
+    put(&store, &key, text(store.clock(), "v"), When::Always).await;
+    let mut raw = pause_writes(&server).await;
+    let set = || store.put(&key, text(store.clock(), "w"), When::Always);
+
+    assert_eq!(set().await.unwrap_err().kind(), ErrorKind::Timeout);
+    for _ in 0..5 {
+        let error = at_once(set()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
+
+    // One slow command, and no more: the next link comes by itself.
+    back(&store).await;
+    let go_on = redis::cmd("CLIENT").arg("UNPAUSE").to_owned();
+    go_on.exec_async(&mut raw).await.unwrap();
+    assert!(set().await.unwrap());
+}
+
+#[tokio::test]
+async fn whoever_starts_the_next_attempt_does_not_wait_for_it() {
+    let mute = Mute::start(false).await;
+    let store = mute.store();
+    let key = [Key::new(":1:k")];
+    assert!(store.get(&key, None).await.is_err());
+
+    let mut attempts = 1;
+    while attempts < 4 {
+        assert!(at_once(store.get(&key, None)).await.is_err());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        attempts = mute.attempts();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_is_not_connected_to_again_and_again() {
     let server = RedisServer::start();
     let store = Redis::connect(server.url()).await.unwrap();
     let mut raw = raw(&server.url()).await;
-    let key = Key::new(":1:k");
-    put(&store, &key, text(store.clock(), "v"), When::Always).await;
-    let pause = redis::cmd("CLIENT")
-        .arg("PAUSE")
-        .arg(10_000)
-        .arg("WRITE")
-        .to_owned();
-    pause.query_async::<()>(&mut raw).await.unwrap();
+    let replica = redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).to_owned();
+    replica.exec_async(&mut raw).await.unwrap();
+    let before = connections(&mut raw).await;
 
-    let (first, other) = (store.clone(), store.clone());
-    let (first_key, other_key) = (key.clone(), key.clone());
-    let first = tokio::spawn(async move { first.delete(&[first_key]).await.unwrap_err().kind() });
-    tokio::time::sleep(Duration::from_millis(400)).await;
-    // Not late yet when the first is: it keeps the connection open on our side.
-    let other = tokio::spawn(async move {
-        let late = text(other.clock(), "late");
-        other
-            .put(&other_key, late, When::Always)
-            .await
-            .unwrap_err()
-            .kind()
-    });
+    for _ in 0..200 {
+        let entry = text(store.clock(), "v");
+        let put = store.put(&Key::new(":1:k"), entry, When::Always).await;
+        assert_eq!(put.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
 
-    assert_eq!(first.await.unwrap(), ErrorKind::Timeout);
-    assert!(read(&store, &key).await.is_some());
-    assert_eq!(other.await.unwrap(), ErrorKind::Unavailable);
-    let go_on = redis::cmd("CLIENT").arg("UNPAUSE").to_owned();
-    go_on.query_async::<()>(&mut raw).await.unwrap();
-    assert_eq!(value(&store, &key).await, Some(Value::Bytes("v".into())));
+    // One a second, on a machine that may be slow.
+    assert!(connections(&mut raw).await - before < 20);
+}
+
+/// How many connections the server has taken.
+async fn connections(raw: &mut redis::aio::MultiplexedConnection) -> u64 {
+    let stats = Watch::info(raw, "stats").await;
+    let line = (stats.lines()).find_map(|line| line.strip_prefix("total_connections_received:"));
+    line.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn limits_without_end_can_be_set() {
+    let server = shared();
+    let store = Redis::builder(server.url())
+        .timeout(Duration::MAX)
+        .connect_timeout(Duration::MAX);
+    let store = store.connect().await.unwrap();
+
+    assert_eq!(read(&store, &Key::new("no:1:such")).await, None);
+}
+
+#[tokio::test]
+async fn a_node_of_a_cluster_is_told_from_a_server_that_is_broken() {
+    let server = RedisServer::start_with(&["--cluster-enabled", "yes"]);
+    let store = Redis::connect(server.url()).await.unwrap();
+
+    let error = store.get(&[Key::new(":1:k")], None).await.unwrap_err();
+
+    let said = format!(
+        "redis: `{}` is a node of a cluster, and clusters are not supported",
+        server.url()
+    );
+    assert_eq!(error.to_string(), said);
+    assert!(error.hint().is_some());
 }
 
 #[tokio::test]
@@ -1350,21 +1741,16 @@ async fn a_server_that_takes_no_writes_can_be_read_from_and_loses_nothing() {
     config("1mb").query_async::<()>(&mut raw).await.unwrap();
 
     let store = Redis::connect(server.url()).await.unwrap();
-    assert_eq!(
-        value(&store, &Key::new("known:1:n")).await,
-        Some(Value::Integer(1))
-    );
-    let error = store.get(&[Key::new("new:1:n")], None).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("redis: `{}` has no memory left", server.url())
-    );
-
+    for (name, number) in [("known:1:n", 1), ("new:1:n", 5)] {
+        let found = value(&store, &Key::new(name)).await;
+        assert_eq!(found, Some(Value::Integer(number)), "{name}");
+    }
+    let two = integer(store.clock(), 2);
+    let refused = store.put(&Key::new("known:1:n"), two, When::Always).await;
+    assert!(refused.is_err());
     config("0").query_async::<()>(&mut raw).await.unwrap();
-    assert_eq!(
-        value(&store, &Key::new("new:1:n")).await,
-        Some(Value::Integer(5))
-    );
+    let found = value(&store, &Key::new("known:1:n")).await;
+    assert_eq!(found, Some(Value::Integer(1)));
 }
 
 #[tokio::test]

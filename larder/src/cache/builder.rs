@@ -134,7 +134,6 @@ impl CacheBuilder {
             space: self.space.into(),
             key_function: self.key_function,
             default_ttl: self.ttl,
-            codec: self.codec,
             hints: Hints::default(),
             flights: Arc::default(),
             failures: Failures::default(),
@@ -146,6 +145,7 @@ impl CacheBuilder {
             shared: Arc::new(shared),
             version: Version::Number(1),
             scope: "".into(),
+            codec: self.codec,
             untracked: false,
         };
         cache.version(self.version)

@@ -12,13 +12,13 @@ use tracing::Instrument as _;
 
 use super::Cache;
 use super::lead::{Load, Told};
-use super::look::{Look, Noted, STALE_LIFE, life};
+use super::look::{Look, STALE_LIFE, life};
 use super::policy::Policy;
 use super::rules::Rule;
 use super::scope::Scope;
 use crate::entry::{Entry, Stamp, State};
 use crate::event::{Bypass, Miss, Outcome, Stale};
-use crate::flight::{Boarding, Failure, Flight, Landed, Landing, Pilot};
+use crate::flight::{Boarding, Failure, Flight, Landed, Landing, Noted, Pilot};
 use crate::{Error, Key, Moment, Result};
 
 /// Says whether an entry is what the caller can use; a typed caller decodes it here.
@@ -32,10 +32,21 @@ pub(crate) struct Served {
     pub(crate) landed: Option<Arc<Landed>>,
 }
 
+impl Served {
+    /// What the slot itself holds.
+    fn of(entry: &Arc<Entry>, outcome: Outcome) -> Self {
+        Self {
+            entry: Arc::clone(entry),
+            outcome,
+            landed: None,
+        }
+    }
+}
+
 impl std::fmt::Debug for Landed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Landed")
-            .field("seq", &self.seq)
+            .field("noted", &self.noted)
             .finish_non_exhaustive()
     }
 }
@@ -81,11 +92,33 @@ struct Approach<'a> {
     policy: &'a Arc<Policy>,
     began: Moment,
     doubted: Option<Stamp>,
+    /// How often it was about to load, and was told to look again.
+    rounds: u32,
     /// Whether a stale value may be refreshed behind the caller's back.
     can_refresh: bool,
+    /// Why an entry that the caller cannot use is a miss.
+    misfit: Miss,
 }
 
+/// How often a caller whose patience is at an end may still be told to look again.
+const MOST_ROUNDS: u32 = 8;
+
 impl Approach<'_> {
+    /// For how long past its TTL a value may stand in for a load that fails or is slow. Who cannot
+    /// refresh behind the caller's back has the grace for it as well.
+    fn spare(&self) -> Duration {
+        if self.can_refresh {
+            self.policy.if_error
+        } else {
+            self.policy.kept_stale()
+        }
+    }
+
+    /// What is left of the time after which a stale value stands in for a slow load.
+    fn soft_limit(&self, now: Moment) -> Option<Duration> {
+        self.began.plus(self.policy.soft_limit?).left(now)
+    }
+
     /// How much longer to wait for others.
     fn patience(&self, now: Moment) -> Duration {
         self.began
@@ -108,7 +141,7 @@ impl Cache {
         L: Load + 'static,
         L::Out: 'static,
     {
-        let mut approach = self.approach(key, policy, true);
+        let mut approach = self.approach(key, policy, L::MISFIT, true);
         loop {
             let departure = match self.step(&mut approach, accept).await {
                 Err(error) => return Fetched::StoreFailed(error, load),
@@ -131,14 +164,15 @@ impl Cache {
             };
             let (spare, miss) = (departure.spare.clone(), departure.miss.clone());
             let told = self.depart(departure, load);
-            let told = match policy.soft_limit.filter(|_| spare.is_some()) {
+            let limit = approach.soft_limit(self.shared.clock.now());
+            let told = match limit.filter(|_| spare.is_some()) {
                 None => told.await,
                 Some(limit) => {
                     tokio::pin!(told);
                     match self.shared.clock.timeout(limit, &mut told).await {
                         Some(told) => told,
                         None => match self
-                            .spare(key, policy, accept, spare.as_ref(), Stale::LoadSlow)
+                            .spare(&approach, accept, spare.as_ref(), Stale::LoadSlow)
                             .await
                         {
                             Some(served) => return self.served(served, None),
@@ -149,7 +183,7 @@ impl Cache {
             };
             match told {
                 Ok(Told::NotPlaced(unused)) => load = unused,
-                Ok(told) => return self.told(told, key, policy, accept, spare, miss).await,
+                Ok(told) => return self.told(told, &approach, accept, spare, miss).await,
                 // The task died outside of the load: the runtime is shutting down.
                 Err(_) => return Fetched::Failed(Failure::Panicked, miss, None),
             }
@@ -164,7 +198,7 @@ impl Cache {
         accept: Accept<'_>,
         mut load: L,
     ) -> Fetched<L> {
-        let mut approach = self.approach(key, policy, false);
+        let mut approach = self.approach(key, policy, L::MISFIT, false);
         loop {
             let departure = match self.step(&mut approach, accept).await {
                 Err(error) => return Fetched::StoreFailed(error, load),
@@ -180,19 +214,26 @@ impl Cache {
             let (spare, miss) = (departure.spare.clone(), departure.miss.clone());
             match self.lead(departure, load).await {
                 Told::NotPlaced(unused) => load = unused,
-                told => return self.told(told, key, policy, accept, spare, miss).await,
+                told => return self.told(told, &approach, accept, spare, miss).await,
             }
         }
     }
 
-    fn approach<'a>(&self, key: &'a Key, policy: &'a Arc<Policy>, spawned: bool) -> Approach<'a> {
-        let began = self.shared.clock.now();
+    fn approach<'a>(
+        &self,
+        key: &'a Key,
+        policy: &'a Arc<Policy>,
+        misfit: Miss,
+        spawned: bool,
+    ) -> Approach<'a> {
         Approach {
             key,
             policy,
-            began,
+            began: self.shared.clock.now(),
             doubted: None,
+            rounds: 0,
             can_refresh: spawned,
+            misfit,
         }
     }
 
@@ -223,8 +264,7 @@ impl Cache {
     async fn told<L: Load>(
         &self,
         told: Told<L>,
-        key: &Key,
-        policy: &Arc<Policy>,
+        approach: &Approach<'_>,
         accept: Accept<'_>,
         spare: Option<Arc<Entry>>,
         miss: Miss,
@@ -236,7 +276,7 @@ impl Cache {
             }
             Told::Failed(failure) => {
                 let stale = Stale::LoadFailed;
-                match self.spare(key, policy, accept, spare.as_ref(), stale).await {
+                match self.spare(approach, accept, spare.as_ref(), stale).await {
                     Some(served) => self.served(served, None),
                     None => Fetched::Failed(failure, miss, None),
                 }
@@ -266,25 +306,16 @@ impl Cache {
             let now = shared.clock.now();
             let usable = look.usable(now).filter(|entry| accept(entry));
             let miss = match usable {
-                None if look.usable(now).is_some() => Miss::Unsuitable,
+                None if look.usable(now).is_some() => approach.misfit.clone(),
                 _ => look.miss(),
             };
             if let Some(entry) = usable.filter(|entry| entry.is_live(now)) {
                 let outcome = Outcome::Hit(entry.fresh_until.left(now));
-                return Ok(Step::Serve(Served {
-                    entry: entry.clone(),
-                    outcome,
-                    landed: None,
-                }));
+                return Ok(Step::Serve(Served::of(entry, outcome)));
             }
             if let Some(entry) = usable.filter(|entry| within(entry, policy.grace, now)) {
                 let idle = look.state(now) == State::Idle && !shared.flights.has(key);
-                let outcome = Outcome::Stale(Stale::Refreshing);
-                let served = Served {
-                    entry: entry.clone(),
-                    outcome,
-                    landed: None,
-                };
+                let served = Served::of(entry, Outcome::Stale(Stale::Refreshing));
                 if !idle {
                     return Ok(Step::Refresh(served, None));
                 }
@@ -294,18 +325,14 @@ impl Cache {
                 }
             }
             let spare = usable
-                .filter(|entry| within(entry, policy.if_error, now))
+                .filter(|entry| within(entry, approach.spare(), now))
                 .cloned();
             match look.state(now) {
                 State::Pass => return Ok(Step::Alone(Bypass::Passed, look.noted())),
                 State::Failed => {
                     if let Some(entry) = spare {
-                        let outcome = Outcome::Stale(Stale::LoadFailed);
-                        return Ok(Step::Serve(Served {
-                            entry,
-                            outcome,
-                            landed: None,
-                        }));
+                        let served = Served::of(&entry, Outcome::Stale(Stale::LoadFailed));
+                        return Ok(Step::Serve(served));
                     }
                     return Ok(Step::Fail(shared.failures.of(key, look.stamp()), miss));
                 }
@@ -315,11 +342,20 @@ impl Cache {
                 tracing::warn!(key = %key, "load_needs_itself");
                 return Ok(Step::Alone(Bypass::Cycle, look.noted()));
             }
-            if approach.patience(now).is_zero() {
+            // Patience is for the loads of others: to load oneself takes none.
+            let is_late = approach.patience(now).is_zero();
+            approach.rounds += 1;
+            if is_late && approach.rounds > MOST_ROUNDS {
                 return Ok(Step::Alone(Bypass::WaitedTooLong, look.noted()));
             }
             match self.board(&look, approach, now) {
                 Boarding::Doubt(mark) => approach.doubted = Some(mark),
+                Boarding::Hold(_) | Boarding::Join(_) if is_late => {
+                    return Ok(Step::Alone(Bypass::WaitedTooLong, look.noted()));
+                }
+                Boarding::Lead(pilot) if pilot.is_foreign && is_late => {
+                    return Ok(Step::Alone(Bypass::WaitedTooLong, look.noted()));
+                }
                 Boarding::Hold(flight) => {
                     let patience = approach.patience(now);
                     let _ = shared.clock.timeout(patience, flight.until_placed()).await;
@@ -359,10 +395,9 @@ impl Cache {
             lease = shared.flights.mark(approach.key).or(lease);
         }
         let mark = Stamp::draw(&shared.clock);
-        let noted = (look.era, look.seq);
         shared
             .flights
-            .board(approach.key, lease, approach.doubted, noted, mark)
+            .board(approach.key, lease, approach.doubted, look.noted(), mark)
     }
 
     /// A load of one's own, if nobody else is about to load.
@@ -398,11 +433,10 @@ impl Cache {
         spare: Option<Arc<Entry>>,
         miss: Miss,
     ) -> Result<Option<Step>> {
-        let (key, policy) = (approach.key, approach.policy);
         let clock = &self.shared.clock;
         let mut patience = approach.patience(clock.now());
-        if let Some(limit) = policy
-            .soft_limit
+        if let Some(limit) = approach
+            .soft_limit(clock.now())
             .filter(|limit| spare.is_some() && *limit < patience)
         {
             if let Some(landing) = clock.timeout(limit, flight.until_landed()).await {
@@ -411,7 +445,7 @@ impl Cache {
                     .await;
             }
             if let Some(served) = self
-                .spare(key, policy, accept, spare.as_ref(), Stale::LoadSlow)
+                .spare(approach, accept, spare.as_ref(), Stale::LoadSlow)
                 .await
             {
                 return Ok(Some(Step::Serve(served)));
@@ -440,9 +474,13 @@ impl Cache {
             Landing::Again => return Ok(None),
             Landing::StoreFailed(error) => return Err(error),
             Landing::NotShared => Step::Alone(Bypass::Passed, look.noted()),
+            // Somebody with less patience has watched the slot.
+            Landing::TooLong if !approach.patience(self.shared.clock.now()).is_zero() => {
+                return Ok(None);
+            }
             Landing::TooLong => Step::Alone(Bypass::WaitedTooLong, look.noted()),
             Landing::Value(landed) => {
-                if !landed.is_for(look.seq) && self.shared.rules.keep(Rule::StartOver) {
+                if !landed.is_for(look.noted(), self.shared.rules) {
                     return Ok(None);
                 }
                 if !accept(&landed.entry) {
@@ -459,8 +497,7 @@ impl Cache {
             }
             Landing::Failed(failure) => {
                 let stale = Stale::LoadFailed;
-                let (key, policy) = (approach.key, approach.policy);
-                match self.spare(key, policy, accept, spare.as_ref(), stale).await {
+                match self.spare(approach, accept, spare.as_ref(), stale).await {
                     Some(served) => Step::Serve(served),
                     None => Step::Fail(failure, miss),
                 }
@@ -473,8 +510,7 @@ impl Cache {
     /// holds it.
     async fn spare(
         &self,
-        key: &Key,
-        policy: &Policy,
+        approach: &Approach<'_>,
         accept: Accept<'_>,
         seen: Option<&Arc<Entry>>,
         why: Stale,
@@ -482,34 +518,21 @@ impl Cache {
         let seen = seen?;
         if !self.shared.rules.keep(Rule::ReadAgain) {
             accept(seen);
-            let entry = seen.clone();
-            return Some(Served {
-                entry,
-                outcome: Outcome::Stale(why),
-                landed: None,
-            });
+            return Some(Served::of(seen, Outcome::Stale(why)));
         }
-        let look = self.look(key).await.ok()?;
+        let look = self.look(approach.key).await.ok()?;
         let now = self.shared.clock.now();
         let entry = look.usable(now).filter(|entry| accept(entry))?;
         if entry.is_live(now) {
             let outcome = Outcome::Hit(entry.fresh_until.left(now));
-            return Some(Served {
-                entry: entry.clone(),
-                outcome,
-                landed: None,
-            });
+            return Some(Served::of(entry, outcome));
         }
-        let may = within(entry, policy.if_error, now);
-        may.then(|| Served {
-            entry: entry.clone(),
-            outcome: Outcome::Stale(why),
-            landed: None,
-        })
+        let may = within(entry, approach.spare(), now);
+        may.then(|| Served::of(entry, Outcome::Stale(why)))
     }
 }
 
 /// Whether `entry` is at most `span` past its TTL.
-fn within(entry: &Entry, span: Duration, now: Moment) -> bool {
+pub(super) fn within(entry: &Entry, span: Duration, now: Moment) -> bool {
     entry.fresh_until.plus(span) > now && entry.is_within_grace(now)
 }

@@ -10,15 +10,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+
 use super::Cache;
 use super::counts::count;
 use super::fetch::Departure;
-use super::look::{Noted, life};
+use super::look::life;
 use super::policy::{LEASE, PASS, Policy};
 use super::rules::Rule;
 use super::scope::{Gathered, Scope};
 use crate::entry::{Entry, Mark, Stamp, State, Tag, Tagged, Value};
-use crate::flight::{Failure, Flight, Landed, Landing, Pilot};
+use crate::event::Miss;
+use crate::flight::{Failure, Flight, Landed, Landing, Noted, Pilot};
 use crate::store::When;
 use crate::{Error, ErrorKind, Key, Moment, Ttl};
 
@@ -26,6 +29,8 @@ use crate::{Error, ErrorKind, Key, Moment, Ttl};
 pub(crate) trait Load: Send + Sized {
     /// What the caller gets.
     type Out: Send;
+    /// Why an entry that is there is a miss, if it is not one that such a caller can use.
+    const MISFIT: Miss;
 
     /// Loads. `flight` is there to let waiters go before the end.
     fn run(
@@ -40,6 +45,12 @@ pub(crate) enum Keep {
     Value(Kept),
     /// It is neither kept nor shared.
     Pass,
+    /// The same, and it says nothing of what the next load gives: whoever comes may load at once.
+    #[cfg_attr(
+        not(feature = "page"),
+        expect(dead_code, reason = "values know no load that is one caller's own")
+    )]
+    Leave,
 }
 
 /// A value to keep.
@@ -121,7 +132,7 @@ impl Cache {
     async fn load_under_lease<L: Load>(&self, pilot: &Pilot, policy: &Policy, load: L) -> Told<L> {
         let (flight, key) = (pilot.flight(), pilot.key());
         count(&self.shared.counters.loads);
-        let scope = Scope::new(self, key.clone(), flight.era, flight.seq);
+        let scope = Scope::new(self, vec![key.clone()], flight.noted);
         let run = caught(scope.clone().around(load.run(flight.clone())));
         let run = async {
             match policy.time_limit {
@@ -129,15 +140,15 @@ impl Cache {
                 Some(limit) => self.shared.clock.timeout(limit, run).await,
             }
         };
-        let lease = AtomicBool::new(true);
-        let ended = tokio::select! {
-            biased;
-            ended = run => ended,
-            () = self.renew(flight, key, &lease) => unreachable!("renewing has no end of its own"),
-        };
+        let renewal = self.renew(pilot);
+        // Lets the renewal's timer start: a task just spawned sits on this thread, which the load may
+        // keep busy.
+        tokio::task::yield_now().await;
+        let ended = run.await;
+        let held = renewal.is_held();
+        drop(renewal);
         let failure = match ended {
             Some(Some(Ok((out, keep)))) => {
-                let held = lease.load(Ordering::Relaxed);
                 let verdict = self.settle(pilot, policy, keep, scope.take(), held).await;
                 return Told::Loaded(out, verdict.tagged, verdict.life);
             }
@@ -149,20 +160,28 @@ impl Cache {
         Told::Failed(failure)
     }
 
-    /// Renews the lease for as long as it is polled; `held` turns false when it was lost.
-    async fn renew(&self, flight: &Flight, key: &Key, held: &AtomicBool) {
-        let clock = &self.shared.clock;
-        loop {
-            clock.sleep(LEASE / 3).await;
-            if !self.shared.rules.keep(Rule::RenewLease) {
-                continue;
+    /// Renews the lease of `pilot` until the answer is dropped.
+    ///
+    /// In a task of its own: a load that keeps its thread busy must not lose its lease by that. On a
+    /// runtime with one thread it still does, once it has been busy for as long as a lease lasts.
+    pub(super) fn renew(&self, pilot: &Pilot) -> Renewal {
+        let held = Arc::new(AtomicBool::new(true));
+        let (cache, is_held) = (self.clone(), Arc::clone(&held));
+        let (flight, key) = (pilot.flight().clone(), pilot.key().clone());
+        let task = self.shared.clock.spawn(async move {
+            loop {
+                cache.shared.clock.sleep(LEASE / 3).await;
+                if !cache.shared.rules.keep(Rule::RenewLease) {
+                    continue;
+                }
+                // An error is no answer: the lease may still be there, and the next write will tell.
+                if let Ok(false) = cache.place(&flight, &key, Some(flight.mark)).await {
+                    is_held.store(false, Ordering::Release);
+                    return;
+                }
             }
-            // An error is no answer: the lease may still be there, and the next write will tell.
-            if let Ok(false) = self.place(flight, key, Some(flight.mark)).await {
-                held.store(false, Ordering::Relaxed);
-                return std::future::pending().await;
-            }
-        }
+        });
+        Renewal { task, held }
     }
 
     /// Writes what was loaded, or ends the lease without; then tells the waiters.
@@ -178,8 +197,9 @@ impl Cache {
         if !self.shared.rules.keep(Rule::Inherit) {
             gathered.tags.clear();
         }
+        let is_left = matches!(keep, Keep::Leave);
         let kept = match keep {
-            Keep::Pass => None,
+            Keep::Pass | Keep::Leave => None,
             Keep::Value(_) if gathered.mixed => {
                 tracing::warn!(key = %key, "not_kept_since_made_from_another_tag_space");
                 None
@@ -187,11 +207,14 @@ impl Cache {
             Keep::Value(kept) => Some(kept),
         };
         let Some(kept) = kept else {
-            self.pass(key, flight.mark).await;
+            if is_left {
+                let mark = Some(flight.mark);
+                self.end(key, mark, State::Idle, Duration::ZERO).await;
+            } else {
+                self.pass(key, flight.mark).await;
+            }
             flight.land(Landing::NotShared);
-            let &Flight { era, seq, .. } = &**flight;
-            let (noted, own) = (Noted { era, seq }, Vec::new());
-            return self.not_kept(noted, policy, Ttl::Default, own, gathered);
+            return self.not_kept(flight.noted, policy, Ttl::Default, Vec::new(), gathered);
         };
         let tagged = self
             .good_from(flight, policy, &kept.tags, gathered.tags)
@@ -208,7 +231,8 @@ impl Cache {
                 Duration::ZERO
             } else {
                 kept.grace
-            });
+            })
+            .framed();
         entry.codec = kept.codec;
         if let Some(tagged) = &tagged {
             entry = entry.with_tags(Tagged::clone(tagged));
@@ -220,6 +244,11 @@ impl Cache {
                 .await;
         } else if ttl.is_zero() {
             self.pass(key, flight.mark).await;
+        } else if deadline <= now {
+            // Made of what is over already: those who waited may have it, nobody after them, and the
+            // next load is one for all again.
+            self.end(key, Some(flight.mark), State::Idle, Duration::ZERO)
+                .await;
         } else {
             self.write(flight, key, entry.clone()).await;
         }
@@ -232,7 +261,7 @@ impl Cache {
         } else {
             let landed = Landed {
                 entry: Arc::new(entry),
-                seq: flight.seq,
+                noted: flight.noted,
                 moved,
                 checked,
                 extra,
@@ -286,7 +315,7 @@ impl Cache {
         own: &[Tag],
         mut inherited: BTreeMap<Tag, u64>,
     ) -> Option<Arc<Tagged>> {
-        let mut noted = flight.seq;
+        let mut noted = flight.noted.seq;
         if !self.shared.rules.keep(Rule::NoteBeforeLoad) {
             noted = self.numbers(&[]).await.map_or(noted, |numbers| numbers.seq);
         }
@@ -295,7 +324,7 @@ impl Cache {
             *number = noted.min(*number);
         }
         let tagged = Tagged {
-            era: flight.era,
+            era: flight.noted.era,
             good_from: inherited.into_iter().collect(),
         };
         (!tagged.good_from.is_empty()).then(|| Arc::new(tagged))
@@ -321,7 +350,7 @@ impl Cache {
             }
             Err(error) => {
                 tracing::debug!(%error, "tags_not_checked");
-                (true, flight.seq)
+                (true, flight.noted.seq)
             }
         }
     }
@@ -340,9 +369,41 @@ impl Cache {
                 tracing::warn!(%error, key = %key, "too_large_to_keep");
                 self.end(key, None, State::Pass, PASS).await;
             }
-            // The lease lapses by itself; the waiters get the value all the same.
-            Err(error) => tracing::debug!(%error, key = %key, "value_not_written"),
+            // The waiters get the value all the same.
+            Err(error) => {
+                tracing::debug!(%error, key = %key, "value_not_written");
+                self.take_back(key, flight.mark);
+            }
         }
+    }
+
+    /// Ends the lease `mark` in the background, and tries again where the store does not answer: left
+    /// in its slot, it would hold up everybody until it lapses.
+    pub(super) fn take_back(&self, key: &Key, mark: Stamp) {
+        if !self.shared.rules.keep(Rule::EndLease) {
+            return;
+        }
+        let (cache, key) = (self.clone(), key.clone());
+        self.shared.clock.spawn_if_running(async move {
+            let clock = &cache.shared.clock;
+            for _ in 0..3 {
+                let none = Mark {
+                    stamp: Stamp::draw(clock),
+                    state: State::Idle,
+                    until: clock.now(),
+                };
+                if cache
+                    .shared
+                    .store
+                    .mark(&key, Some(mark), none)
+                    .await
+                    .is_ok()
+                {
+                    return;
+                }
+                clock.sleep(clock.jittered(LEASE / 6)).await;
+            }
+        });
     }
 
     pub(super) async fn fail(&self, pilot: &Pilot, policy: &Policy, failure: &Failure) {
@@ -381,7 +442,10 @@ impl Cache {
         match self.shared.store.mark(key, seen, mark).await {
             Ok(done) => done.then_some(mark.stamp),
             Err(error) => {
-                tracing::debug!(%error, key = %key, "lease_left_to_lapse");
+                tracing::debug!(%error, key = %key, "lease_not_ended");
+                if let Some(seen) = seen {
+                    self.take_back(key, seen);
+                }
                 None
             }
         }
@@ -394,7 +458,8 @@ impl Cache {
             return;
         }
         if let Err(error) = self.put_pass(key, seen).await {
-            tracing::debug!(%error, key = %key, "lease_left_to_lapse");
+            tracing::debug!(%error, key = %key, "lease_not_ended");
+            self.take_back(key, seen);
         }
     }
 
@@ -437,12 +502,11 @@ impl Cache {
             };
             let now = clock.now();
             if let Some(entry) = look.live(now) {
-                let (entry, seq) = (entry.clone(), look.seq);
                 let landed = Landed {
-                    entry,
-                    seq,
+                    entry: entry.clone(),
+                    noted: look.noted(),
                     moved: false,
-                    checked: seq,
+                    checked: look.seq,
                     extra: None,
                 };
                 return Landing::Value(Arc::new(landed));
@@ -457,8 +521,27 @@ impl Cache {
     }
 }
 
+/// A lease that is being renewed.
+pub(super) struct Renewal {
+    task: JoinHandle<()>,
+    held: Arc<AtomicBool>,
+}
+
+impl Renewal {
+    /// Whether nobody is known to have taken it away.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// Takes a lease back whose holder was dropped in mid-air.
-struct Release {
+pub(super) struct Release {
     cache: Cache,
     key: Key,
     mark: Stamp,
@@ -466,7 +549,7 @@ struct Release {
 }
 
 impl Release {
-    fn new(cache: &Cache, pilot: &Pilot) -> Self {
+    pub(super) fn new(cache: &Cache, pilot: &Pilot) -> Self {
         let (cache, key, mark) = (cache.clone(), pilot.key().clone(), pilot.flight().mark);
         Self {
             cache,
@@ -476,22 +559,16 @@ impl Release {
         }
     }
 
-    fn disarm(&self) {
+    pub(super) fn disarm(&self) {
         self.armed.store(false, Ordering::Relaxed);
     }
 }
 
 impl Drop for Release {
     fn drop(&mut self) {
-        if !self.armed.load(Ordering::Relaxed) {
-            return;
+        if self.armed.load(Ordering::Relaxed) {
+            self.cache.take_back(&self.key, self.mark);
         }
-        let (cache, key, mark) = (self.cache.clone(), self.key.clone(), self.mark);
-        self.cache.shared.clock.spawn_if_running(async move {
-            cache
-                .end(&key, Some(mark), State::Idle, Duration::ZERO)
-                .await;
-        });
     }
 }
 

@@ -12,16 +12,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Cache;
-use super::fetch::Fetched;
-use super::lead::{Keep, Kept, Load};
-use super::look::Noted;
+use super::fetch::{Fetched, within};
+use super::lead::{Keep, Kept, Load, caught};
+use super::look::STALE_LIFE;
 use super::policy::Policy;
 use super::rules::Rule;
 use super::scope::Scope;
 use super::write::Boxed;
 use crate::entry::{Entry, Tag};
-use crate::event::{Bypass, Outcome};
-use crate::flight::{Failure, Flight};
+use crate::event::{Bypass, Miss, Outcome, Stale};
+use crate::flight::{Failure, Flight, Noted};
 use crate::{Codec, Error, ErrorKind, Key, Ttl};
 
 /// Why a fetch gave no value.
@@ -149,6 +149,7 @@ where
     E: Send + Sync + 'static,
 {
     type Out = T;
+    const MISFIT: Miss = Miss::Unreadable;
 
     async fn run(self, _: Arc<Flight>) -> Result<(T, Keep), Failure> {
         let loading = Loading::default();
@@ -218,6 +219,12 @@ macro_rules! policy {
         /// For how long after its TTL a value is served if loads fail. Default: not at all.
         pub fn stale_if_error(self, span: std::time::Duration) -> Self {
             self.change(|policy| policy.stale_if_error(span))
+        }
+
+        /// After how long a stale value stands in for a load that goes on, if
+        /// [`stale_if_error`](Self::stale_if_error) allows one. Default: never.
+        pub fn soft_limit(self, limit: std::time::Duration) -> Self {
+            self.change(|policy| policy.soft_limit(limit))
         }
 
         /// After how long a load is given up. Default: 30 s.
@@ -291,7 +298,8 @@ impl Cache {
     /// As [`fetch_with`](Self::fetch_with), with a load that borrows.
     ///
     /// It runs on the caller's own way: if the caller goes away, so does the load, and one of those
-    /// who wait runs its own. A stale value is served only while somebody else loads.
+    /// who wait runs its own. A stale value is served while somebody else loads, or when the
+    /// load fails; there is no soft limit, since a load that the caller leaves is none.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -356,20 +364,30 @@ impl Cache {
     }
 
     /// Returns the value at `key`, or keeps and returns `value`.
-    pub async fn get_or_set_value<T>(&self, key: impl AsRef<str>, value: T) -> crate::Result<T>
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = larder::Cache::new(larder::store::Memory::new());
+    /// assert_eq!(cache.get_or_set_value("n", 5).tags(["numbers"]).await?, 5);
+    /// assert_eq!(cache.get_or_set_value("n", 6).await?, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get_or_set_value<T>(
+        &self,
+        key: impl AsRef<str>,
+        value: T,
+    ) -> Fetch<
+        '_,
+        impl FnOnce(Loading) -> Boxed<'static, Result<T, Infallible>> + Send + 'static,
+        T,
+        Infallible,
+    >
     where
-        T: Serialize + DeserializeOwned + Send + 'static,
+        T: Send + 'static,
     {
-        let load = |_| async { Ok::<_, Infallible>(value) };
-        match self.fetch_with(key, load).await {
-            Ok(value) => Ok(value),
-            Err(FetchError::Store(error)) => Err(error),
-            Err(FetchError::Load(never)) => match *never {},
-            Err(FetchError::Timeout | FetchError::Panicked) => {
-                let what = "a load of this key that was under way gave nothing";
-                Err(Error::new(ErrorKind::LoadFailed, "cache", what))
-            }
-        }
+        self.get_or_set(key, || std::future::ready(value))
     }
 
     /// Makes a caller's answer of what the engine came to.
@@ -412,7 +430,8 @@ impl Cache {
         }
     }
 
-    /// Loads beside the cache. Nothing is kept of it, but what the caller makes of it may be.
+    /// Loads beside the cache. Nothing is kept of it, but what the caller makes of it may be; should it
+    /// fail, a stale value stands in where one may.
     async fn load_alone<F, Fut, T, E>(
         &self,
         key: &Key,
@@ -423,20 +442,44 @@ impl Cache {
     where
         F: FnOnce(Loading) -> Fut + Send,
         Fut: Future<Output = Result<T, E>> + Send,
+        T: DeserializeOwned,
     {
         let loading = Loading::default();
-        let scope = Scope::new(self, key.clone(), noted.era, noted.seq);
-        let load = load(loading.clone());
-        let load = scope.clone().around(load);
+        let scope = Scope::new(self, vec![key.clone()], noted);
+        let given = loading.clone();
+        let load = caught(scope.clone().around(async { load(given).await }));
         let done = match policy.time_limit {
             None => Some(load.await),
             Some(limit) => self.shared.clock.timeout(limit, load).await,
         };
         let Said { ttl, tags, .. } = loading.said(std::mem::take);
         let verdict = self.not_kept(noted, policy, ttl, tags, scope.take());
-        self.absorb(verdict.tagged.as_deref(), verdict.life);
-        done.ok_or(FetchError::Timeout)?
-            .map_err(|error| FetchError::Load(Arc::new(error)))
+        let error = match done {
+            Some(Some(Ok(value))) => {
+                self.absorb(verdict.tagged.as_deref(), verdict.life);
+                return Ok(value);
+            }
+            Some(Some(Err(error))) => FetchError::Load(Arc::new(error)),
+            Some(None) => FetchError::Panicked,
+            None => FetchError::Timeout,
+        };
+        self.stand_in(key, policy).await.ok_or(error)
+    }
+
+    /// The stale value at `key`, if there is one that may be served in place of a failed load.
+    async fn stand_in<T: DeserializeOwned>(&self, key: &Key, policy: &Policy) -> Option<T> {
+        if policy.if_error.is_zero() {
+            return None;
+        }
+        let look = self.look(key).await.ok()?;
+        let now = self.shared.clock.now();
+        let entry = look
+            .usable(now)
+            .filter(|entry| within(entry, policy.if_error, now))?;
+        let value = self.decode(entry)?;
+        self.hear(key, || Outcome::Stale(Stale::LoadFailed));
+        self.absorb(entry.tags.as_deref(), Some(now.plus(STALE_LIFE)));
+        Some(value)
     }
 
     /// Decodes an entry for a typed fetch; says whether it could.
@@ -452,7 +495,7 @@ impl Cache {
         let kept_stale = policy.kept_stale();
         Typed {
             load,
-            codec: self.shared.codec,
+            codec: self.codec,
             kept_stale,
             is_private: self.shared.rules.keep(Rule::PassIsPrivate),
             types: PhantomData,

@@ -9,6 +9,7 @@ use super::counts::count;
 use super::rules::Rule;
 use crate::entry::{Entry, Head, Stamp, State, Tag, Tagged};
 use crate::event::Miss;
+use crate::flight::Noted;
 use crate::store::{Numbers, Tags};
 use crate::{Key, Moment, Result};
 
@@ -36,13 +37,6 @@ impl Hints {
         }
         hints.insert(key.clone(), Arc::clone(tags));
     }
-}
-
-/// The counter as it was before something is loaded.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Noted {
-    pub(crate) era: u64,
-    pub(crate) seq: u64,
 }
 
 /// A slot as it was read, with its numbers.

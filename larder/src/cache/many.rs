@@ -1,6 +1,6 @@
 //! Loading all that is missing at once: one read, one load, one lease for each key.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
@@ -9,19 +9,21 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::sync::oneshot::error::RecvError;
 
 use super::Cache;
-use super::lead::{Keep, Kept, caught};
+use super::counts::count;
+use super::fetch::within;
+use super::lead::caught;
+use super::lead_many::{Departure, Loaded};
 use super::load::{FetchError, policy};
-use super::look::{Look, Noted, STALE_LIFE, life};
-use super::policy::{LEASE, Policy};
+use super::look::{Look, STALE_LIFE, life};
+use super::policy::Policy;
 use super::scope::Scope;
 use super::write::Boxed;
-use crate::entry::{Entry, Stamp, State, Value};
+use crate::entry::{Stamp, State};
 use crate::event::{Bypass, Miss, Outcome, Stale};
-use crate::flight::{Boarding, Failure, Flight, Landing, Pilot};
+use crate::flight::{Boarding, Failure, Flight, Landing, Noted};
 use crate::{Key, Moment, Ttl};
 
 /// A [`fetch_many`](Cache::fetch_many) to be awaited.
@@ -34,20 +36,13 @@ pub struct FetchMany<'a, F, T, E> {
     types: PhantomData<fn() -> (T, E)>,
 }
 
-/// A key that this caller is to load.
-struct Departure {
-    name: String,
-    pilot: Pilot,
-    seen: Option<Stamp>,
-}
-
 /// What is to be done about the keys that are not answered yet.
 #[derive(Default)]
 struct Plan {
     departures: Vec<Departure>,
     /// Stale values were served for these; they are loaded behind the caller.
     behind: Vec<Departure>,
-    joins: Vec<(String, Arc<Flight>, u64, Miss)>,
+    joins: Vec<Join>,
     holds: Vec<Arc<Flight>>,
     /// To be loaded beside the cache, and what was noted before.
     alone: Vec<String>,
@@ -56,12 +51,35 @@ struct Plan {
     again: Vec<String>,
 }
 
+/// A key that somebody else is loading.
+struct Join {
+    name: String,
+    flight: Arc<Flight>,
+    noted: Noted,
+    miss: Miss,
+}
+
+/// How far a caller has come with its keys.
+struct Approach<'a, T> {
+    policy: &'a Arc<Policy>,
+    began: Moment,
+    rounds: u32,
+    doubted: HashMap<String, Stamp>,
+    found: HashMap<String, T>,
+    /// Keys with a stale value that may stand in for a load that fails or is slow.
+    spares: HashSet<String>,
+}
+
+/// How often a caller whose patience is at an end may still be told to look again.
+const MOST_ROUNDS: u32 = 8;
+
 impl Cache {
     /// Returns the values at `keys`; `load` is called once with all that are missing, and returns
     /// those it has.
     ///
     /// Every key is loaded under a lease of its own, with all that [`fetch`](Self::fetch) promises;
-    /// keys that others are loading are waited for. A key that `load` does not return is not in the
+    /// keys that others are loading are waited for. Where stale values may stand in, they do so for a
+    /// whole load or not at all. A key that `load` does not return is not in the
     /// result, and nothing is kept for it. Called again only for keys whose lease another process
     /// lost meanwhile.
     ///
@@ -111,88 +129,216 @@ impl Cache {
         E: Send + Sync + 'static,
     {
         let clock = &self.shared.clock;
-        let give_up = clock.now().plus(policy.wait);
-        let mut found = HashMap::new();
-        let mut doubted = HashMap::new();
+        let mut approach = Approach::new(policy, clock.now());
         while !pending.is_empty() {
             let keys: Vec<Key> = pending.iter().map(|name| self.key(name)).collect();
             let looks = self.look_at_many(&keys).await.map_err(FetchError::Store)?;
-            let late = clock.now() >= give_up;
             let slots = pending.drain(..).zip(keys).zip(looks);
-            let mut plan = self.plan(slots, policy, late, &mut found, &mut doubted)?;
+            let mut plan = self.plan(slots, &mut approach)?;
             if !plan.behind.is_empty() {
                 drop(self.depart_many(plan.behind, policy, &load));
             }
             pending.append(&mut plan.again);
             if !plan.departures.is_empty() {
-                let told = self.depart_many(plan.departures, policy, &load);
-                let (loaded, not_placed) = told
-                    .await
-                    .unwrap_or(Err(Failure::Panicked))
-                    .map_err(FetchError::from)?;
-                found.extend(loaded);
-                pending.extend(not_placed);
+                let left = self.load_many(plan.departures, &mut approach, &load);
+                pending.extend(left.await?);
             }
             if !plan.alone.is_empty() {
-                let loaded = self.load_many_alone(plan.alone, plan.noted, policy, &*load);
-                let loaded = loaded.await.ok_or(FetchError::Timeout)?;
-                found.extend(loaded.map_err(|error| FetchError::Load(Arc::new(error)))?);
+                self.load_many_alone(plan.alone, plan.noted, &mut approach, &*load)
+                    .await?;
             }
             for flight in plan.holds {
-                let patience = give_up.left(clock.now()).unwrap_or_default();
+                let patience = approach.patience(clock.now());
                 let _ = clock.timeout(patience, flight.until_placed()).await;
             }
-            for (name, flight, noted, miss) in plan.joins {
-                let patience = give_up.left(clock.now()).unwrap_or_default();
-                match clock.timeout(patience, flight.until_landed()).await {
-                    Some(Landing::Value(landed)) if landed.is_for(noted) => {
-                        let Some(value) = self.decode(&landed.entry) else {
-                            pending.push(name);
-                            continue;
-                        };
-                        self.hear(&self.key(&name), || Outcome::Joined(miss));
-                        self.absorb(landed.entry.tags.as_deref(), life(landed.entry.fresh_until));
-                        found.insert(name, value);
-                    }
-                    Some(Landing::Failed(failure)) => return Err(failure.into()),
-                    Some(Landing::StoreFailed(error)) => return Err(FetchError::Store(error)),
-                    // What is not shared has left a marker: the next look sends it to `alone`.
-                    _ => pending.push(name),
+            for join in plan.joins {
+                pending.extend(self.join_one(join, &mut approach).await?);
+            }
+        }
+        Ok(approach.found)
+    }
+
+    /// Loads what is this caller's to load; the keys to be looked at again.
+    async fn load_many<T, E, F, Fut>(
+        &self,
+        departures: Vec<Departure>,
+        approach: &mut Approach<'_, T>,
+        load: &Arc<F>,
+    ) -> Result<Vec<String>, FetchError<E>>
+    where
+        F: Fn(Vec<String>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<HashMap<String, T>, E>> + Send + 'static,
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: Send + Sync + 'static,
+    {
+        let clock = &self.shared.clock;
+        let names: Vec<String> = departures.iter().map(|one| one.name.clone()).collect();
+        let mut told = self.depart_many(departures, approach.policy, load);
+        // It is one load: only where all of it can be stood in for, somebody can go on without it.
+        let all_spare = names.iter().all(|name| approach.spares.contains(name));
+        if let Some(limit) = approach.soft_limit(clock.now()).filter(|_| all_spare) {
+            if let Some(ended) = clock.timeout(limit, &mut told).await {
+                return self.loaded(ended, &names, approach).await;
+            }
+            if self.stand_in_for(&names, approach, Stale::LoadSlow).await {
+                return Ok(Vec::new());
+            }
+        }
+        self.loaded(told.await, &names, approach).await
+    }
+
+    async fn loaded<T, E>(
+        &self,
+        ended: Result<Loaded<T>, RecvError>,
+        names: &[String],
+        approach: &mut Approach<'_, T>,
+    ) -> Result<Vec<String>, FetchError<E>>
+    where
+        T: DeserializeOwned,
+        E: Send + Sync + 'static,
+    {
+        match ended.unwrap_or(Err(Failure::Panicked)) {
+            Ok((loaded, not_placed)) => {
+                approach.found.extend(loaded);
+                Ok(not_placed)
+            }
+            Err(failure) => {
+                let stands_in = self.stand_in_for(names, approach, Stale::LoadFailed);
+                if stands_in.await {
+                    Ok(Vec::new())
+                } else {
+                    Err(failure.into())
                 }
             }
         }
-        Ok(found)
+    }
+
+    /// Waits for another's load of a key; the key, if it is to be looked at again.
+    async fn join_one<T, E>(
+        &self,
+        join: Join,
+        approach: &mut Approach<'_, T>,
+    ) -> Result<Option<String>, FetchError<E>>
+    where
+        T: DeserializeOwned,
+        E: Send + Sync + 'static,
+    {
+        let clock = &self.shared.clock;
+        let names = [join.name];
+        let has_spare = approach.spares.contains(&names[0]);
+        let mut landing = None;
+        if let Some(limit) = approach.soft_limit(clock.now()).filter(|_| has_spare) {
+            landing = clock.timeout(limit, join.flight.until_landed()).await;
+            if landing.is_none() && self.stand_in_for(&names, approach, Stale::LoadSlow).await {
+                return Ok(None);
+            }
+        }
+        if landing.is_none() {
+            let patience = approach.patience(clock.now());
+            landing = clock.timeout(patience, join.flight.until_landed()).await;
+        }
+        let rules = self.shared.rules;
+        let [name] = names;
+        match landing {
+            Some(Landing::Value(landed)) if landed.is_for(join.noted, rules) => {
+                let Some(value) = self.decode(&landed.entry) else {
+                    return Ok(Some(name));
+                };
+                self.hear(&self.key(&name), || Outcome::Joined(join.miss));
+                let entry = &landed.entry;
+                self.absorb(entry.tags.as_deref(), life(entry.fresh_until));
+                approach.found.insert(name, value);
+                Ok(None)
+            }
+            Some(Landing::Failed(failure)) => {
+                let names = [name];
+                let stands_in = self.stand_in_for(&names, approach, Stale::LoadFailed);
+                if stands_in.await {
+                    Ok(None)
+                } else {
+                    Err(failure.into())
+                }
+            }
+            Some(Landing::StoreFailed(error)) => Err(FetchError::Store(error)),
+            // What is not shared has left a marker: the next look sends it to `alone`.
+            _ => Ok(Some(name)),
+        }
+    }
+
+    /// Answers `names` by their stale values, read again now: all of them, or none.
+    async fn stand_in_for<T: DeserializeOwned>(
+        &self,
+        names: &[String],
+        approach: &mut Approach<'_, T>,
+        why: Stale,
+    ) -> bool {
+        if !names.iter().all(|name| approach.spares.contains(name)) {
+            return false;
+        }
+        let keys: Vec<Key> = names.iter().map(|name| self.key(name)).collect();
+        let Ok(looks) = self.look_at_many(&keys).await else {
+            return false;
+        };
+        let (now, span) = (self.shared.clock.now(), approach.policy.if_error);
+        let value = |look: &Look| {
+            let entry = look.usable(now)?;
+            let may = entry.is_live(now) || within(entry, span, now);
+            may.then(|| self.decode(entry))?
+        };
+        let Some(values) = looks.iter().map(value).collect::<Option<Vec<T>>>() else {
+            return false;
+        };
+        for (((name, key), look), value) in names.iter().zip(keys).zip(looks).zip(values) {
+            self.hear(&key, || Outcome::Stale(why));
+            let tags = look.entry.as_ref().and_then(|entry| entry.tags.as_deref());
+            self.absorb(tags, Some(now.plus(STALE_LIFE)));
+            approach.found.insert(name.clone(), value);
+        }
+        true
     }
 
     /// Loads beside the cache. Nothing is kept of it, but what the caller makes of it may be.
-    async fn load_many_alone<R, Fut>(
+    async fn load_many_alone<T, E, Fut>(
         &self,
         names: Vec<String>,
         noted: Noted,
-        policy: &Policy,
+        approach: &mut Approach<'_, T>,
         load: impl Fn(Vec<String>) -> Fut,
-    ) -> Option<R>
+    ) -> Result<(), FetchError<E>>
     where
-        Fut: Future<Output = R>,
+        Fut: Future<Output = Result<HashMap<String, T>, E>>,
+        T: DeserializeOwned,
+        E: Send + Sync + 'static,
     {
-        let first = names.first().map(|name| self.key(name))?;
-        let scope = Scope::new(self, first, noted.era, noted.seq);
-        let load = scope.clone().around(async { load(names).await });
-        let limit = policy.time_limit.unwrap_or(Duration::MAX);
-        let loaded = self.shared.clock.timeout(limit, load).await;
+        let policy = approach.policy;
+        let keys = names.iter().map(|name| self.key(name)).collect();
+        let scope = Scope::new(self, keys, noted);
+        let asked = names.clone();
+        let load = caught(scope.clone().around(async { load(asked).await }));
+        let loaded = match policy.time_limit {
+            None => Some(load.await),
+            Some(limit) => self.shared.clock.timeout(limit, load).await,
+        };
         let verdict = self.not_kept(noted, policy, Ttl::Default, Vec::new(), scope.take());
-        self.absorb(verdict.tagged.as_deref(), verdict.life);
-        loaded
+        let error = match loaded {
+            Some(Some(Ok(loaded))) => {
+                self.absorb(verdict.tagged.as_deref(), verdict.life);
+                approach.found.extend(loaded);
+                return Ok(());
+            }
+            Some(Some(Err(error))) => FetchError::Load(Arc::new(error)),
+            Some(None) => FetchError::Panicked,
+            None => FetchError::Timeout,
+        };
+        let stands_in = self.stand_in_for(&names, approach, Stale::LoadFailed);
+        if stands_in.await { Ok(()) } else { Err(error) }
     }
 
     /// Answers what can be answered from what was read, and sorts the rest.
     fn plan<T, E>(
         &self,
         slots: impl Iterator<Item = ((String, Key), Look)>,
-        policy: &Policy,
-        late: bool,
-        found: &mut HashMap<String, T>,
-        doubted: &mut HashMap<String, Stamp>,
+        approach: &mut Approach<'_, T>,
     ) -> Result<Plan, FetchError<E>>
     where
         T: DeserializeOwned,
@@ -200,71 +346,63 @@ impl Cache {
     {
         let shared = &self.shared;
         let now = shared.clock.now();
+        let late = approach.patience(now).is_zero();
+        approach.rounds += 1;
         let mut plan = Plan::default();
         for ((name, key), look) in slots {
-            let value = look
-                .usable(now)
-                .and_then(|entry| Some((entry, self.decode::<T>(entry)?)));
-            let state = look.state(now);
-            let is_behind = match value {
-                Some((entry, value)) if entry.is_live(now) => {
-                    self.hear(&key, || Outcome::Hit(entry.fresh_until.left(now)));
-                    self.absorb(entry.tags.as_deref(), life(entry.fresh_until));
-                    found.insert(name, value);
-                    continue;
-                }
-                Some((entry, value)) if is_in_grace(entry, policy, now) => {
-                    self.hear(&key, || Outcome::Stale(Stale::Refreshing));
-                    self.absorb(entry.tags.as_deref(), Some(now.plus(STALE_LIFE)));
-                    found.insert(name.clone(), value);
-                    if state != State::Idle || shared.flights.has(&key) {
-                        continue;
-                    }
-                    true
-                }
-                _ => false,
+            let is_behind = match self.answer_from(&look, &name, &key, approach) {
+                Answer::Done => continue,
+                Answer::Behind => true,
+                Answer::None => false,
             };
-            if state == State::Failed {
+            if look.state(now) == State::Failed {
                 return Err(shared.failures.of(&key, look.stamp()).into());
             }
-            let cycle = Scope::is_loading(self.identity(), &key);
-            if state == State::Pass || late || cycle {
-                self.hear(&key, || Outcome::Bypass(Bypass::Passed));
-                plan.noted = look.noted();
-                plan.alone.push(name);
+            let bypass = if Scope::is_loading(self.identity(), &key) {
+                tracing::warn!(key = %key, "load_needs_itself");
+                Some(Bypass::Cycle)
+            } else if look.state(now) == State::Pass {
+                Some(Bypass::Passed)
+            } else {
+                (late && approach.rounds > MOST_ROUNDS).then_some(Bypass::WaitedTooLong)
+            };
+            if let Some(bypass) = bypass {
+                self.hear(&key, || Outcome::Bypass(bypass));
+                plan.load_alone(name, &look);
                 continue;
             }
-            let noted = (look.era, look.seq);
-            let doubt = doubted.get(&name).copied();
-            let mark = Stamp::draw(&shared.clock);
-            match shared
-                .flights
-                .board(&key, look.lease(now), doubt, noted, mark)
-            {
-                // Somebody else refreshes what was served stale.
-                Boarding::Join(_) | Boarding::Hold(_) | Boarding::Doubt(_) if is_behind => {}
-                Boarding::Lead(pilot) if pilot.is_foreign => {
-                    plan.joins
-                        .push((name, pilot.flight().clone(), look.seq, look.miss()));
-                    self.watch(pilot, policy.wait);
-                }
-                Boarding::Lead(pilot) => {
-                    self.hear(&key, || Outcome::Miss(look.miss()));
+            let doubt = approach.doubted.get(&name).copied();
+            let (lease, mark) = (look.lease(now), Stamp::draw(&shared.clock));
+            let boarding = shared.flights.board(&key, lease, doubt, look.noted(), mark);
+            match boarding {
+                Boarding::Lead(pilot) if !pilot.is_foreign => {
                     let seen = look.stamp();
                     let departure = Departure { name, pilot, seen };
                     if is_behind {
                         plan.behind.push(departure);
                     } else {
+                        self.hear(&key, || Outcome::Miss(look.miss()));
                         plan.departures.push(departure);
                     }
                 }
-                Boarding::Join(flight) => plan.joins.push((name, flight, look.seq, look.miss())),
-                Boarding::Hold(flight) => {
-                    plan.holds.push(flight);
+                // Somebody else refreshes what was served stale.
+                _ if is_behind => {}
+                Boarding::Doubt(mark) => {
+                    approach.doubted.insert(name.clone(), mark);
                     plan.again.push(name);
                 }
-                Boarding::Doubt(mark) => {
-                    doubted.insert(name.clone(), mark);
+                // Patience is for the loads of others: to load oneself takes none.
+                _ if late => {
+                    self.hear(&key, || Outcome::Bypass(Bypass::WaitedTooLong));
+                    plan.load_alone(name, &look);
+                }
+                Boarding::Lead(pilot) => {
+                    plan.join(name, pilot.flight().clone(), &look);
+                    self.watch(pilot, approach.policy.wait);
+                }
+                Boarding::Join(flight) => plan.join(name, flight, &look),
+                Boarding::Hold(flight) => {
+                    plan.holds.push(flight);
                     plan.again.push(name);
                 }
             }
@@ -272,165 +410,102 @@ impl Cache {
         Ok(plan)
     }
 
-    /// Starts one load for all of `departures`, in a task of its own.
-    fn depart_many<T, E, F, Fut>(
+    /// Answers a key by what is in its slot, if that can be.
+    fn answer_from<T: DeserializeOwned>(
         &self,
-        departures: Vec<Departure>,
-        policy: &Arc<Policy>,
-        load: &Arc<F>,
-    ) -> oneshot::Receiver<Loaded<T>>
-    where
-        F: Fn(Vec<String>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<HashMap<String, T>, E>> + Send + 'static,
-        T: Serialize + Send + 'static,
-        E: Send + Sync + 'static,
-    {
-        let (tell, told) = oneshot::channel();
-        let (cache, policy, load) = (self.clone(), policy.clone(), load.clone());
-        self.spawn_in_scope(async move {
-            let _ = tell.send(cache.lead_many(departures, &policy, &*load).await);
-        });
-        told
-    }
-
-    async fn lead_many<T, E, F, Fut>(
-        &self,
-        departures: Vec<Departure>,
-        policy: &Arc<Policy>,
-        load: &F,
-    ) -> Loaded<T>
-    where
-        F: Fn(Vec<String>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<HashMap<String, T>, E>> + Send + 'static,
-        T: Serialize + Send + 'static,
-        E: Send + Sync + 'static,
-    {
-        let (placed, not_placed) = self.place_many(departures).await?;
-        let Some((_, first)) = placed.first() else {
-            return Ok((HashMap::new(), not_placed));
+        look: &Look,
+        name: &str,
+        key: &Key,
+        approach: &mut Approach<'_, T>,
+    ) -> Answer {
+        let (now, policy) = (self.shared.clock.now(), approach.policy);
+        approach.spares.remove(name);
+        let Some(entry) = look.usable(now) else {
+            return Answer::None;
         };
-        let seq = placed
-            .iter()
-            .map(|(_, pilot)| pilot.flight().seq)
-            .min()
-            .unwrap_or_default();
-        let scope = Scope::new(self, first.key().clone(), first.flight().era, seq);
-        let names = placed.iter().map(|(name, _)| name.clone()).collect();
-        let run = caught(scope.clone().around(async { load(names).await }));
-        let limit = policy.time_limit.unwrap_or(Duration::MAX);
-        let ended = tokio::select! {
-            biased;
-            ended = self.shared.clock.timeout(limit, run) => ended,
-            () = self.renew_many(&placed) => unreachable!("renewing has no end of its own"),
+        let Some(value) = self.decode::<T>(entry) else {
+            count(&self.shared.counters.unreadable);
+            return Answer::None;
         };
-        let failure = match ended {
-            Some(Some(Ok(values))) => {
-                let encode = |(name, value): (&String, &T)| {
-                    Some((name.clone(), self.shared.codec.encode(value).ok()?))
-                };
-                let encoded = values.iter().filter_map(encode).collect();
-                self.settle_many(placed, policy, encoded, &scope).await;
-                return Ok((values, not_placed));
+        let (state, stale_life) = (look.state(now), Some(now.plus(STALE_LIFE)));
+        let (outcome, life, answer) = if entry.is_live(now) {
+            let outcome = Outcome::Hit(entry.fresh_until.left(now));
+            (outcome, life(entry.fresh_until), Answer::Done)
+        } else if within(entry, policy.grace, now) {
+            let busy = state != State::Idle || self.shared.flights.has(key);
+            let answer = if busy { Answer::Done } else { Answer::Behind };
+            (Outcome::Stale(Stale::Refreshing), stale_life, answer)
+        } else if within(entry, policy.if_error, now) {
+            if state != State::Failed {
+                approach.spares.insert(name.to_owned());
+                return Answer::None;
             }
-            Some(Some(Err(error))) => Failure::Load(Arc::new(error)),
-            Some(None) => Failure::Panicked,
-            None => Failure::Timeout,
+            (Outcome::Stale(Stale::LoadFailed), stale_life, Answer::Done)
+        } else {
+            return Answer::None;
         };
-        for (_, pilot) in &placed {
-            self.fail(pilot, policy, &failure).await;
-        }
-        Err(failure)
-    }
-
-    /// Puts all leases into their slots, side by side. If the store fails, those that are in their
-    /// slots are ended again.
-    async fn place_many(&self, departures: Vec<Departure>) -> Result<Placed, Failure> {
-        let mut placing = JoinSet::new();
-        for Departure { name, pilot, seen } in departures {
-            let cache = self.clone();
-            placing.spawn(async move {
-                let placed = cache.place(pilot.flight(), pilot.key(), seen).await;
-                (name, pilot, placed)
-            });
-        }
-        let (mut placed, mut not_placed, mut failed) = (Vec::new(), Vec::new(), None);
-        while let Some(done) = placing.join_next().await {
-            match done {
-                Ok((name, pilot, Ok(true))) => {
-                    pilot.flight().placed();
-                    placed.push((name, pilot));
-                }
-                Ok((name, _, Ok(false))) => not_placed.push(name),
-                Ok((_, pilot, Err(error))) => {
-                    pilot.flight().land(Landing::StoreFailed(error.clone()));
-                    failed = Some(Failure::Store(error));
-                }
-                Err(_) => failed = Some(Failure::Panicked),
-            }
-        }
-        let Some(failure) = failed else {
-            return Ok((placed, not_placed));
-        };
-        for (_, pilot) in &placed {
-            let mark = Some(pilot.flight().mark);
-            self.end(pilot.key(), mark, State::Idle, Duration::ZERO)
-                .await;
-        }
-        Err(failure)
-    }
-
-    async fn renew_many(&self, placed: &[(String, Pilot)]) {
-        loop {
-            self.shared.clock.sleep(LEASE / 3).await;
-            for (_, pilot) in placed {
-                // A lease that is lost shows when the value is written.
-                let _ = self
-                    .place(pilot.flight(), pilot.key(), Some(pilot.flight().mark))
-                    .await;
-            }
-        }
-    }
-
-    async fn settle_many(
-        &self,
-        placed: Vec<(String, Pilot)>,
-        policy: &Arc<Policy>,
-        mut encoded: HashMap<String, Value>,
-        scope: &Scope,
-    ) {
-        let gathered = scope.take();
-        let mut settling = JoinSet::new();
-        for (name, pilot) in placed {
-            let keep = encoded.remove(&name).map_or(Keep::Pass, |value| {
-                Keep::Value(Kept {
-                    value,
-                    codec: self.shared.codec.number(),
-                    ttl: Ttl::Default,
-                    grace: policy.kept_stale(),
-                    tags: Vec::new(),
-                    extra: None,
-                })
-            });
-            let (cache, policy, gathered) = (self.clone(), policy.clone(), gathered.clone());
-            settling
-                .spawn(async move { cache.settle(&pilot, &policy, keep, gathered, true).await });
-        }
-        while let Some(verdict) = settling.join_next().await {
-            if let Ok(verdict) = verdict {
-                self.absorb(verdict.tagged.as_deref(), verdict.life);
-            }
-        }
+        self.hear(key, || outcome);
+        self.absorb(entry.tags.as_deref(), life);
+        approach.found.insert(name.to_owned(), value);
+        answer
     }
 }
 
-/// The keys whose lease is in its slot, and those whose lease somebody else has.
-type Placed = (Vec<(String, Pilot)>, Vec<String>);
+/// What a slot gave for its key.
+enum Answer {
+    Done,
+    /// A stale value; it is to be loaded behind the caller.
+    Behind,
+    None,
+}
 
-/// What was loaded, and the keys whose lease somebody else has.
-type Loaded<T> = Result<(HashMap<String, T>, Vec<String>), Failure>;
+impl Plan {
+    fn load_alone(&mut self, name: String, look: &Look) {
+        let noted = look.noted();
+        // One load for all of them: it is good from the earliest number, in the era of all.
+        if self.alone.is_empty() {
+            self.noted = noted;
+        } else if self.noted.era == noted.era {
+            self.noted.seq = self.noted.seq.min(noted.seq);
+        } else {
+            self.noted = Noted::default();
+        }
+        self.alone.push(name);
+    }
 
-fn is_in_grace(entry: &Entry, policy: &Policy, now: Moment) -> bool {
-    entry.fresh_until.plus(policy.grace) > now
+    fn join(&mut self, name: String, flight: Arc<Flight>, look: &Look) {
+        let (noted, miss) = (look.noted(), look.miss());
+        self.joins.push(Join {
+            name,
+            flight,
+            noted,
+            miss,
+        });
+    }
+}
+
+impl<'a, T> Approach<'a, T> {
+    fn new(policy: &'a Arc<Policy>, began: Moment) -> Self {
+        Self {
+            policy,
+            began,
+            rounds: 0,
+            doubted: HashMap::new(),
+            found: HashMap::new(),
+            spares: HashSet::new(),
+        }
+    }
+
+    /// How much longer to wait for others.
+    fn patience(&self, now: Moment) -> Duration {
+        let end = self.began.plus(self.policy.wait);
+        end.left(now).unwrap_or(self.policy.wait)
+    }
+
+    /// What is left of the time after which stale values stand in for a slow load.
+    fn soft_limit(&self, now: Moment) -> Option<Duration> {
+        self.began.plus(self.policy.soft_limit?).left(now)
+    }
 }
 
 impl<F, T, E> FetchMany<'_, F, T, E> {

@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | `mod.rs` | [`Cache`] and the verbs that read or change one key |
 //! | `builder.rs` | its settings |
+//! | `caches.rs` | caches by name |
 //! | `write.rs` | the verbs that write values: set, add, `set_many` |
 //! | `load.rs` | the verbs that load: fetch, `get_or_set` |
-//! | `many.rs` | `fetch_many` |
+//! | `many.rs`, `lead_many.rs` | `fetch_many` |
+//! | `keys.rs` | listing keys |
 //! | `look.rs` | reading a slot and judging its tags |
 //! | `fetch.rs` | the engine: serve, wait, or load |
 //! | `lead.rs` | the engine: loading under a lease |
@@ -17,9 +19,12 @@
 //! | `rules.rs` | the engine's rules, which a simulation can break |
 
 mod builder;
+mod caches;
 mod counts;
 mod fetch;
+mod keys;
 mod lead;
+mod lead_many;
 mod load;
 mod look;
 mod many;
@@ -38,15 +43,19 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 pub use self::builder::CacheBuilder;
+pub use self::caches::Caches;
 use self::counts::Counters;
 pub use self::counts::Counts;
 use self::counts::count;
+pub use self::keys::Keys;
 pub use self::load::{Fetch, FetchError, FetchHere, Loading};
 pub use self::many::FetchMany;
 pub use self::policy::Policy;
 #[cfg(feature = "simulation")]
 pub use self::rules::Rule;
-use self::rules::Rules;
+#[cfg(not(feature = "simulation"))]
+pub(crate) use self::rules::Rule;
+pub(crate) use self::rules::Rules;
 use self::scope::Scope;
 pub use self::ticket::{SetTicket, Ticket};
 pub use self::write::{Add, Set, SetMany};
@@ -57,7 +66,7 @@ pub(crate) use self::{
     look::Look,
     scope::Gathered,
 };
-use crate::entry::{Entry, Tag, Tagged, Value};
+use crate::entry::{Entry, Mark, Stamp, Tag, Tagged, Value};
 use crate::event::{Listener, Outcome};
 use crate::flight::Flights;
 use crate::store::{Store, Sum, When};
@@ -90,6 +99,7 @@ pub struct Cache {
     version: Version,
     /// `prefix:version:`, which begins every key.
     scope: Arc<str>,
+    codec: Codec,
     untracked: bool,
 }
 
@@ -101,7 +111,6 @@ pub(crate) struct Shared {
     space: Box<str>,
     key_function: Option<KeyFunction>,
     default_ttl: Ttl,
-    codec: Codec,
     hints: look::Hints,
     pub(crate) flights: Arc<Flights>,
     failures: lead::Failures,
@@ -152,6 +161,28 @@ impl Cache {
             scope,
             ..self.clone()
         })
+    }
+
+    /// This cache, with another codec. What was written by one is a miss to the others.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// use larder::{Cache, Codec, store::Memory};
+    ///
+    /// let cache = Cache::new(Memory::new());
+    /// cache.with_codec(Codec::Raw).set("page", "<p>").await?;
+    /// assert_eq!(cache.get::<String>("page").await?, None);
+    /// assert_eq!(cache.get_bytes("page").await?.unwrap(), "<p>");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_codec(&self, codec: Codec) -> Self {
+        Self {
+            codec,
+            ..self.clone()
+        }
     }
 
     /// This cache, whose reads inside a load do not become dependencies of what is loaded.
@@ -289,26 +320,37 @@ impl Cache {
     /// Returns what is left of the TTL of `key`: `None` if there is no value,
     /// [`Ttl::Never`] if it does not expire.
     pub async fn ttl(&self, key: impl AsRef<str>) -> Result<Option<Ttl>> {
+        let head = self.head(key).await?;
+        // Asked after: what is left is never told as more than it was.
         let now = self.shared.clock.now();
         let left = |head: crate::Head| head.fresh_until.left(now).map_or(Ttl::Never, Ttl::For);
-        Ok(self.head(key).await?.map(left))
+        Ok(head.map(left))
     }
 
     async fn head(&self, key: impl AsRef<str>) -> Result<Option<crate::Head>> {
         let heads = self.shared.store.heads(&[self.key(key)]).await?;
-        Ok(self.unmoved(heads).await?.pop().flatten())
+        let head = self.unmoved(heads).await?.pop().flatten();
+        if let Some(head) = &head {
+            self.absorb(head.tags.as_deref(), None);
+        }
+        Ok(head)
     }
 
     /// Gives the value at `key` a new TTL from now on; says whether there was one. A TTL of zero
-    /// deletes.
+    /// deletes. Two round trips, three if the value has tags.
     pub async fn touch(&self, key: impl AsRef<str>, ttl: impl Into<Ttl>) -> Result<bool> {
         let ttl = ttl.into().or(self.shared.default_ttl);
         if ttl.is_zero() {
             return self.delete(key).await;
         }
+        let (store, key) = (&self.shared.store, self.key(key));
+        // Looked at first: what was invalidated is nothing, and its slot may hold a lease by now.
+        let heads = store.heads(std::slice::from_ref(&key)).await?;
+        if self.unmoved(heads).await?[0].is_none() {
+            return Ok(false);
+        }
         let deadline = ttl.deadline(self.shared.clock.now());
-        let head = self.shared.store.touch(&self.key(key), deadline).await?;
-        Ok(self.unmoved(vec![head]).await?[0].is_some())
+        Ok(store.touch(&key, deadline).await?.is_some())
     }
 
     /// Lets the value at `key` never expire; says whether there was one.
@@ -354,11 +396,19 @@ impl Cache {
     /// ```
     pub async fn incr(&self, key: impl AsRef<str>, delta: i64) -> Result<i64> {
         let key = self.key(key);
-        match self.shared.store.add_to(&key, delta).await? {
-            Sum::Is(sum) => Ok(sum),
-            Sum::NoSuchKey => Err(no_such_key(&key)),
-            Sum::Overflow => Err(overflow(&key, delta)),
-            Sum::NotPlain => self.incr_framed(&key, delta).await,
+        match self.add_to(&key, delta).await? {
+            Some(sum) => Ok(sum),
+            None => self.incr_framed(&key, delta).await,
+        }
+    }
+
+    /// Adds to a plain integer; `None` if it is not one, or not just now.
+    async fn add_to(&self, key: &Key, delta: i64) -> Result<Option<i64>> {
+        match self.shared.store.add_to(key, delta).await? {
+            Sum::Is(sum) => Ok(Some(sum)),
+            Sum::NoSuchKey => Err(no_such_key(key)),
+            Sum::Overflow => Err(overflow(key, delta)),
+            Sum::NotPlain => Ok(None),
         }
     }
 
@@ -389,6 +439,13 @@ impl Cache {
             let Some(Value::Integer(number)) = entry.value else {
                 return Err(not_an_integer(key));
             };
+            // Its lease is over and it is bare digits again, without a stamp to compare.
+            if entry.stamp == Stamp::PLAIN {
+                match self.add_to(key, delta).await? {
+                    Some(sum) => return Ok(sum),
+                    None => continue,
+                }
+            }
             let sum = number
                 .checked_add(delta)
                 .ok_or_else(|| overflow(key, delta))?;
@@ -396,6 +453,7 @@ impl Cache {
             next.fresh_until = entry.fresh_until;
             next.stale_until = entry.stale_until;
             next.tags.clone_from(&entry.tags);
+            next.is_framed = entry.is_framed;
             if self
                 .shared
                 .store
@@ -405,18 +463,14 @@ impl Cache {
                 return Ok(sum);
             }
         }
-        Err(Error::new(
-            ErrorKind::Unavailable,
-            &self.shared.store,
-            format!("`{key}` changed {MOST_TRIES} times while it was to be counted up"),
-        ))
+        Err(self.restless(key))
     }
 
     /// Moves the value at `key` to the version `delta` higher, TTL and tags along with it; returns
     /// that version. What was there is written over.
     ///
-    /// Not one act: for a moment both versions are there. A missing key, and a version that is a
-    /// word, are errors.
+    /// Not one act: for a moment both versions are there, and what somebody writes at the old one
+    /// meanwhile stays there. A missing key, and a version that is a word, are errors.
     pub async fn incr_version(&self, key: impl AsRef<str>, delta: i64) -> Result<i64> {
         let Version::Number(version) = self.version else {
             let what = format!("the version `{}` is no number to add to", self.version);
@@ -426,29 +480,54 @@ impl Cache {
         let next = version
             .checked_add(delta)
             .ok_or_else(|| overflow(&from, delta))?;
-        let look = self.look(&from).await?;
-        let now = self.shared.clock.now();
-        let Some(entry) = look.live(now) else {
-            return Err(no_such_key(&from));
-        };
-        let mut entry = Entry {
-            stamp: crate::Stamp::draw(&self.shared.clock),
-            ..Entry::clone(entry)
-        };
-        entry.state = crate::State::Idle;
-        if entry.is_plain() {
-            let heads = self.shared.store.heads(std::slice::from_ref(&from)).await?;
-            let deadline = heads[0]
-                .as_ref()
-                .map_or(Moment::START, |head| head.fresh_until);
-            entry = entry.fresh_until(deadline);
-        }
         let to = self.version(next)?.key(key);
-        self.shared.store.put(&to, entry, When::Always).await?;
-        if to.name() != from.name() {
-            self.shared.store.delete(&[from]).await?;
+        let (store, clock) = (&self.shared.store, &self.shared.clock);
+        let entry = self.with_stamp(&from).await?;
+        if to == from {
+            return Ok(next);
         }
+        let mut moved = Entry {
+            stamp: Stamp::draw(clock),
+            ..Entry::clone(&entry)
+        };
+        moved.state = crate::State::Idle;
+        store.put(&to, moved, When::Always).await?;
+        let nothing = Entry::bare(self.ended());
+        let unchanged = When::IfStamp(entry.stamp);
+        store.put(&from, nothing, unchanged).await?;
         Ok(next)
+    }
+
+    /// The live entry at `key`, with a stamp to compare and its deadline. Bare digits have neither, so
+    /// that they get a mark first, which has ended already.
+    async fn with_stamp(&self, key: &Key) -> Result<Arc<Entry>> {
+        for _ in 0..MOST_TRIES {
+            let look = self.look(key).await?;
+            let Some(entry) = look.live(self.shared.clock.now()) else {
+                return Err(no_such_key(key));
+            };
+            if entry.stamp != Stamp::PLAIN {
+                return Ok(Arc::clone(entry));
+            }
+            let seen = Some(Stamp::PLAIN);
+            self.shared.store.mark(key, seen, self.ended()).await?;
+        }
+        Err(self.restless(key))
+    }
+
+    /// A mark that is over.
+    fn ended(&self) -> Mark {
+        let clock = &self.shared.clock;
+        Mark {
+            stamp: Stamp::draw(clock),
+            state: crate::State::Idle,
+            until: clock.now(),
+        }
+    }
+
+    fn restless(&self, key: &Key) -> Error {
+        let what = format!("`{key}` changed {MOST_TRIES} times while it was to be changed");
+        Error::new(ErrorKind::Unavailable, &self.shared.store, what)
     }
 
     /// Moves the value at `key` to the version `delta` lower; otherwise as
@@ -524,6 +603,11 @@ impl Cache {
         self.shared.store.close().await
     }
 
+    /// What the store is called, without a password: `redis://cache:6379/1`.
+    pub fn store_name(&self) -> String {
+        self.shared.store.to_string()
+    }
+
     /// How often what came of a key, since the cache was made.
     pub fn counts(&self) -> Counts {
         self.shared.counters.snapshot()
@@ -557,7 +641,7 @@ impl Cache {
     }
 
     fn decode<T: DeserializeOwned>(&self, entry: &Entry) -> Option<T> {
-        self.shared.codec.decode(entry.codec, entry.value.as_ref()?)
+        self.codec.decode(entry.codec, entry.value.as_ref()?)
     }
 
     /// Counts an outcome and tells the listener.

@@ -26,6 +26,8 @@ pub enum Rule {
     CheckEra,
     /// A tag without a number counts as the floor.
     CountFromFloor,
+    /// What was loaded in one era is not given to who began in another.
+    JoinInOneEra,
     /// A flight is joined only while the slot holds its lease.
     JoinUnderLease,
     /// Who joined a flight after an invalidation starts over.
@@ -50,6 +52,12 @@ pub enum Rule {
     TellWaiters,
     /// What is not kept is not shared.
     PassIsPrivate,
+}
+
+#[cfg(feature = "simulation")]
+impl Rule {
+    /// How many there are.
+    pub const COUNT: usize = Self::PassIsPrivate as usize + 1;
 }
 
 /// The rules that are in force.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Cache;
 use crate::entry::{Tag, Tagged};
+use crate::flight::Noted;
 use crate::{Key, Moment};
 
 tokio::task_local! {
@@ -20,9 +21,9 @@ tokio::task_local! {
 #[derive(Debug)]
 pub(crate) struct Scope {
     parent: Option<Arc<Self>>,
-    /// Which cache and which key is being loaded, to notice a load that needs itself.
+    /// Which cache and which keys are being loaded, to notice a load that needs itself.
     cache: usize,
-    key: Key,
+    keys: Vec<Key>,
     /// The tag space whose numbers are noted.
     pub(crate) space: Box<str>,
     /// The numbers noted before the load.
@@ -53,14 +54,15 @@ impl Gathered {
 }
 
 impl Scope {
-    /// A scope for the load of `key`, inside the present one.
-    pub(crate) fn new(cache: &Cache, key: Key, era: u64, seq: u64) -> Arc<Self> {
+    /// A scope for the load of `keys`, inside the present one.
+    pub(crate) fn new(cache: &Cache, keys: Vec<Key>, noted: Noted) -> Arc<Self> {
+        let Noted { era, seq } = noted;
         let gathered = Mutex::default();
         Arc::new(Self {
             parent: Self::current(),
             cache: cache.identity(),
             space: cache.shared.space.clone(),
-            key,
+            keys,
             era,
             seq,
             gathered,
@@ -81,7 +83,7 @@ impl Scope {
     pub(crate) fn is_loading(cache: usize, key: &Key) -> bool {
         let scope = Self::current();
         let mut chain = std::iter::successors(scope.as_ref(), |scope| scope.parent.as_ref());
-        chain.any(|scope| scope.cache == cache && scope.key == *key)
+        chain.any(|scope| scope.cache == cache && scope.keys.contains(key))
     }
 
     /// Adds what was read to the caller's scope, if there is one.

@@ -72,15 +72,21 @@ impl Cache {
             until: now.plus(LASTS),
         };
         let is_free = look.lease(now).is_none();
-        let taken = is_free && self.shared.store.mark(&key, look.stamp(), mark).await?;
-        let mark = taken.then_some(mark.stamp);
-        Ok(Ticket {
+        // There before the lease is: should the answer not come, dropping it takes the lease back.
+        let mut ticket = Ticket {
             cache: self.clone(),
             key,
-            mark,
+            mark: is_free.then_some(mark.stamp),
             era: look.era,
             seq: look.seq,
-        })
+        };
+        if is_free {
+            let store = &self.shared.store;
+            if !store.mark(&ticket.key, look.stamp(), mark).await? {
+                ticket.mark = None;
+            }
+        }
+        Ok(ticket)
     }
 }
 
@@ -88,7 +94,7 @@ impl Ticket {
     /// Writes `value` if nothing has happened to the key, or to the value's tags, since the ticket
     /// was taken; says whether it did.
     pub fn set<T: Serialize + ?Sized>(self, value: &T) -> SetTicket {
-        let value = self.cache.shared.codec.encode(value);
+        let value = self.cache.codec.encode(value);
         SetTicket {
             ticket: self,
             value,
@@ -99,13 +105,9 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let Some(mark) = self.mark.take() else { return };
-        let (cache, key) = (self.cache.clone(), self.key.clone());
-        self.cache.shared.clock.spawn_if_running(async move {
-            cache
-                .end(&key, Some(mark), State::Idle, Duration::ZERO)
-                .await;
-        });
+        if let Some(mark) = self.mark.take() {
+            self.cache.take_back(&self.key, mark);
+        }
     }
 }
 
@@ -146,11 +148,12 @@ impl IntoFuture for SetTicket {
                 ticket.mark = None;
                 return Ok(false);
             };
-            let written = ticket
-                .cache
-                .shared
-                .store
-                .put(&ticket.key, entry, When::IfStamp(mark));
+            let written =
+                ticket
+                    .cache
+                    .shared
+                    .store
+                    .put(&ticket.key, entry.framed(), When::IfStamp(mark));
             let written = written.await?;
             // The lease went with the write.
             ticket.mark = None;

@@ -100,7 +100,7 @@ impl Cache {
     /// what is outdated, take a [`ticket`](Self::ticket) first or use [`fetch`](Self::fetch).
     /// A value larger than the store keeps is an error, and what was there is gone.
     pub fn set<T: Serialize + ?Sized>(&self, key: impl AsRef<str>, value: &T) -> Set<'_> {
-        let value = self.shared.codec.encode(value);
+        let value = self.codec.encode(value);
         Set {
             cache: self,
             key: self.key(key),
@@ -121,7 +121,7 @@ impl Cache {
     /// # }
     /// ```
     pub fn add<T: Serialize + ?Sized>(&self, key: impl AsRef<str>, value: &T) -> Add<'_> {
-        let value = self.shared.codec.encode(value);
+        let value = self.codec.encode(value);
         Add {
             cache: self,
             key: self.key(key),
@@ -148,7 +148,7 @@ impl Cache {
         T: Serialize,
         I: IntoIterator<Item = (K, T)>,
     {
-        let encode = |(key, value): (K, T)| (key.into(), self.shared.codec.encode(&value));
+        let encode = |(key, value): (K, T)| (key.into(), self.codec.encode(&value));
         let values = values.into_iter().map(encode).collect();
         SetMany {
             cache: self,
@@ -170,7 +170,7 @@ impl Cache {
         }
         let deadline = ttl.deadline(self.shared.clock.now());
         let mut entry = Entry::new(&self.shared.clock, value).fresh_until(deadline);
-        entry.codec = self.shared.codec.number();
+        entry.codec = self.codec.number();
         if let Some(tagged) = tagged {
             entry = entry.with_tags(tagged.clone());
         }

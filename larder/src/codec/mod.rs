@@ -1,5 +1,6 @@
 //! Values to bytes and back.
 
+mod depth;
 mod raw;
 
 use serde::Serialize;
@@ -8,10 +9,10 @@ use serde::de::DeserializeOwned;
 use crate::entry::Value;
 use crate::{Error, ErrorKind, Result};
 
-/// How deep a value may nest when it is read back, so that crafted bytes cannot use up the stack.
-const MAX_DEPTH: usize = 128;
-
 /// How values become bytes. Integers become their digits with every codec.
+///
+/// A value may nest 127 deep: what is deeper is refused when it is written, and bytes that are deeper
+/// are not read, since they could use up the stack.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -51,12 +52,16 @@ impl Codec {
     pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Value> {
         let encoded = match self {
             Self::MessagePack => rmp_serde::to_vec_named(value)
-                .map(packed)
-                .map_err(Into::into),
-            Self::Json => serde_json::to_vec(value).map(written).map_err(Into::into),
+                .map_err(Into::into)
+                .and_then(|bytes| bounded(bytes, depth::is_bounded_pack))
+                .map(packed),
+            Self::Json => serde_json::to_vec(value)
+                .map_err(Into::into)
+                .and_then(|text| bounded(text, depth::is_bounded_json))
+                .map(written),
             Self::Raw => value.serialize(raw::Writer).map_err(Into::into),
         };
-        encoded.map_err(|source: Box<dyn std::error::Error + Send + Sync>| {
+        encoded.map_err(|source: Failure| {
             let what = format!(
                 "a value of `{}` cannot be encoded",
                 std::any::type_name::<T>()
@@ -94,10 +99,25 @@ impl Codec {
 }
 
 fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
-    reader.set_max_depth(MAX_DEPTH);
-    T::deserialize(&mut reader).ok()
+    if !depth::is_bounded_pack(bytes) {
+        return None;
+    }
+    rmp_serde::from_slice(bytes).ok()
 }
+
+/// What was encoded, if it can be read back.
+fn bounded(bytes: Vec<u8>, is_bounded: fn(&[u8]) -> bool) -> Result<Vec<u8>, Failure> {
+    if is_bounded(&bytes) {
+        return Ok(bytes);
+    }
+    Err(format!(
+        "it nests deeper than {}, which is not read back",
+        depth::MOST
+    )
+    .into())
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// An integer if the `MessagePack` bytes are one, else the bytes.
 fn packed(bytes: Vec<u8>) -> Value {
@@ -226,6 +246,39 @@ mod tests {
                 None,
                 "{codec:?}"
             );
+        }
+    }
+
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    enum Tree {
+        Leaf,
+        Node(Box<Self>),
+    }
+
+    #[test]
+    fn crafted_bytes_cannot_use_up_the_stack() {
+        let crafted = b"\x81\xa4Node".repeat(100_000);
+        let crafted = Value::Bytes(crafted.into());
+
+        assert_eq!(Codec::MessagePack.decode::<Tree>(0, &crafted), None);
+
+        let text = "{\"Node\":".repeat(100_000).into();
+        let number = Codec::Json.number();
+        assert_eq!(
+            Codec::Json.decode::<Tree>(number, &Value::Bytes(text)),
+            None
+        );
+    }
+
+    #[test]
+    fn what_nests_too_deep_to_be_read_back_is_refused() {
+        let tree = |depth| (0..depth).fold(Tree::Leaf, |inner, _| Tree::Node(Box::new(inner)));
+        for codec in [Codec::MessagePack, Codec::Json] {
+            let deepest = tree(depth::MOST);
+            assert_eq!(round(codec, &deepest), Some(deepest), "{codec:?}");
+
+            let refused = codec.encode(&tree(depth::MOST + 1)).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Codec, "{codec:?}");
         }
     }
 

@@ -2,17 +2,20 @@
 //!
 //! One private function for each clause of the contract, all listed in [`CLAUSES`]; a function left
 //! out of the list is dead code, and the compiler says so. A clause panics when the store breaks it.
-//! It uses keys and a tag space of its own, so that clauses can share a server.
+//! It uses keys and a tag space of its own, so that clauses can share a server. Those about what happens
+//! at once use threads of the tokio runtime that they run on.
 //!
 //! ```
 //! use larder::conformance::CLAUSES;
-//! use larder::store::Memory;
+//! use larder::store::{Memory, Store};
+//! use std::sync::Arc;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! for (name, clause) in CLAUSES {
 //!     println!("{name}");
-//!     clause(&Memory::new()).await;
+//!     let store: Arc<dyn Store> = Arc::new(Memory::new());
+//!     clause(&store).await;
 //! }
 //! # }
 //! ```
@@ -24,6 +27,7 @@
 //! | `values.rs` | reading, writing, counting, deleting |
 //! | `slots.rs` | leases and markers: what every verb sees in each state of a slot |
 //! | `numbers.rs` | the numbers of tags |
+//! | `scans.rs` | listing keys, where a store can |
 
 #![expect(
     clippy::unwrap_used,
@@ -31,18 +35,23 @@
 )]
 
 mod numbers;
+mod scans;
 mod slots;
 mod values;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
 
 use crate::store::{Found, Store, Tags, When};
 use crate::{Entry, Head, Key, Mark, Moment, Stamp, State, Tag, Value};
 
 /// One clause of the contract.
-pub type Clause = for<'s> fn(&'s dyn Store) -> Pin<Box<dyn Future<Output = ()> + Send + 's>>;
+pub type Clause = for<'s> fn(&'s Arc<dyn Store>) -> Pin<Box<dyn Future<Output = ()> + Send + 's>>;
 
 macro_rules! clauses {
     ($($file:ident: $($name:ident),* $(,)?;)*) => {
@@ -79,7 +88,17 @@ pub const CLAUSES: &[(&str, Clause)] = clauses![
         empty_and_large_values_are_kept,
         keys_that_are_hashed_do_not_mix,
         clear_removes_its_own_scope_only,
-        get_now_agrees_with_get;
+        get_now_agrees_with_get,
+        entries_and_numbers_are_got_together,
+        a_sum_gives_a_new_stamp,
+        sums_over_a_lease_all_count_and_keep_the_ttl,
+        what_is_too_large_leaves_nothing_behind,
+        put_many_may_name_a_key_twice,
+        delete_of_a_key_named_twice_counts_once,
+        what_is_past_its_end_when_put_is_nothing,
+        deadlines_at_the_end_of_time_are_kept,
+        an_act_that_is_dropped_changes_nothing_else,
+        what_is_closed_answers_or_says_that_it_does_not;
     slots:
         a_lease_on_an_empty_slot_is_taken_once,
         a_lease_is_nothing_to_the_verbs,
@@ -94,26 +113,34 @@ pub const CLAUSES: &[(&str, Clause)] = clauses![
         a_bare_marker_can_be_put,
         a_lease_outlives_the_value_and_the_value_the_lease,
         a_stale_value_is_nothing_to_the_verbs,
-        clear_takes_leases_away;
+        clear_takes_leases_away,
+        clear_reaches_names_that_are_hashed;
     numbers:
         numbers_are_given_one_after_the_other,
         tags_raised_together_get_one_number,
         numbers_at_once_are_all_different,
         spaces_count_for_themselves,
         an_era_stays,
-        clear_raises_the_floor_over_every_number;
+        clear_raises_the_floor_over_every_number,
+        clear_leaves_the_numbers_of_other_spaces,
+        numbers_are_read_after_entries;
+    scans:
+        keys_are_listed_page_by_page;
 ];
 
 /// A store under test, with names that no other clause uses.
 struct Ground<'s> {
     store: &'s dyn Store,
+    shared: &'s Arc<dyn Store>,
     prefix: String,
 }
 
 impl<'s> Ground<'s> {
-    fn new(store: &'s dyn Store) -> Self {
+    fn new(shared: &'s Arc<dyn Store>) -> Self {
+        let store = &**shared;
         Self {
             store,
+            shared,
             prefix: format!("clause{:016x}", store.clock().random()),
         }
     }
@@ -230,6 +257,40 @@ impl<'s> Ground<'s> {
             .expect("numbers were asked for")
     }
 
+    /// Runs `act` on several threads, which start each round together; what came of it, with the round.
+    ///
+    /// Threads, not tasks: a store that never waits would run one task after the other. They use the
+    /// runtime of the clause, whose connections they share.
+    async fn at_once<F, R>(
+        &self,
+        rounds: usize,
+        act: impl Fn(Arc<dyn Store>, Turn) -> F + Send + Sync + 'static,
+    ) -> Vec<(usize, R)>
+    where
+        F: Future<Output = R>,
+        R: Send + 'static,
+    {
+        let (act, gate) = (Arc::new(act), Arc::new(Barrier::new(THREADS)));
+        let start = |thread| {
+            let (act, gate) = (Arc::clone(&act), Arc::clone(&gate));
+            let (store, runtime) = (Arc::clone(self.shared), Handle::current());
+            spawn_blocking(move || {
+                let run = |round| {
+                    gate.wait();
+                    let turn = Turn { thread, round };
+                    (round, runtime.block_on(act(Arc::clone(&store), turn)))
+                };
+                (0..rounds).map(run).collect::<Vec<_>>()
+            })
+        };
+        let threads: Vec<_> = (0..THREADS).map(start).collect();
+        let mut done = Vec::new();
+        for thread in threads {
+            done.extend(thread.await.unwrap());
+        }
+        done
+    }
+
     /// Lets `span` pass: on a manual clock at once, else for real.
     async fn pass(&self, span: Duration) {
         let until = self.now().plus(span);
@@ -240,6 +301,14 @@ impl<'s> Ground<'s> {
     }
 }
 
+/// Whose turn it is in [`Ground::at_once`].
+#[derive(Clone, Copy)]
+struct Turn {
+    thread: usize,
+    round: usize,
+}
+
+const THREADS: usize = 6;
 const SHORT: Duration = Duration::from_millis(60);
 const LONG: Duration = Duration::from_mins(1);
 

@@ -1,10 +1,12 @@
 //! The numbers of tags.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use super::Ground;
-use crate::Tag;
-use crate::store::Tags;
+use super::{Ground, Turn};
+use crate::entry::Tagged;
+use crate::store::{Store, Tags, When};
+use crate::{Entry, Key, Tag, Value};
 
 fn tags<const N: usize>(names: [&str; N]) -> [Tag; N] {
     names.map(Tag::from)
@@ -52,18 +54,24 @@ pub(super) async fn tags_raised_together_get_one_number(ground: Ground<'_>) {
 
 pub(super) async fn numbers_at_once_are_all_different(ground: Ground<'_>) {
     let names = tags(["a"]);
-    let raise = || async {
-        let mut given = Vec::new();
-        for _ in 0..25 {
-            given.push(ground.raise(&names).await);
+    ground.raise(&names).await;
+    let space = ground.prefix.clone();
+    let raise = move |store: Arc<dyn Store>, _: Turn| {
+        let space = space.clone();
+        async move {
+            let tags = Tags {
+                space: &space,
+                names: &tags(["a"]),
+            };
+            store.raise(tags).await.unwrap()
         }
-        given
     };
 
-    let (a, b, c, d) = tokio::join!(raise(), raise(), raise(), raise());
+    let given = ground.at_once(20, raise).await;
 
-    let given: BTreeSet<u64> = [a, b, c, d].concat().into_iter().collect();
-    assert_eq!(given.len(), 100, "{}", ground.store);
+    let count = given.len();
+    let given: BTreeSet<u64> = given.into_iter().map(|(_, number)| number).collect();
+    assert_eq!(given.len(), count, "{}", ground.store);
     let after = ground.numbers(&names).await;
     assert_eq!(
         after.of,
@@ -146,4 +154,64 @@ pub(super) async fn clear_raises_the_floor_over_every_number(ground: Ground<'_>)
         ground.store
     );
     assert!(ground.raise(&names).await > after.floor, "{}", ground.store);
+}
+
+pub(super) async fn clear_leaves_the_numbers_of_other_spaces(ground: Ground<'_>) {
+    let names = tags(["a"]);
+    let other = format!("{}other", ground.prefix);
+    let other = Tags {
+        space: &other,
+        names: &names,
+    };
+    ground.store.raise(other).await.unwrap();
+    let before = ground.store.get(&[], Some(other)).await.unwrap();
+
+    let scope = format!("{}:", ground.prefix);
+    ground.store.clear(&scope, ground.space()).await.unwrap();
+
+    let after = ground.store.get(&[], Some(other)).await.unwrap();
+    assert_eq!(after, before, "{}", ground.store);
+}
+
+/// One thread raises a tag and writes an entry that is good from the number; the others read. Numbers
+/// that were read before the entry can be older than it, and hide an invalidation.
+pub(super) async fn numbers_are_read_after_entries(ground: Ground<'_>) {
+    let names = tags(["a"]);
+    ground.raise(&names).await;
+    let era = ground.numbers(&names).await.era;
+    let prefix = ground.prefix.clone();
+    let act = move |store: Arc<dyn Store>, turn: Turn| {
+        let (prefix, names) = (prefix.clone(), tags(["a"]));
+        async move {
+            let key = Key::new(format!("{prefix}:1:k"));
+            let tags = Tags {
+                space: &prefix,
+                names: &names,
+            };
+            if turn.thread == 0 {
+                let number = store.raise(tags).await.unwrap();
+                let tagged = Tagged {
+                    era,
+                    good_from: vec![("a".into(), number)],
+                };
+                let entry = Entry::new(store.clock(), Value::Integer(1)).with_tags(tagged);
+                store.put(&key, entry, When::Always).await.unwrap();
+                return None;
+            }
+            let mut found = store.get(&[key], Some(tags)).await.unwrap();
+            let tagged = found.entries.pop().flatten()?.tags?;
+            Some((tagged.good_from[0].1, found.numbers?.at(0)))
+        }
+    };
+
+    for (_, read) in ground.at_once(50, act).await {
+        let Some((good_from, number)) = read else {
+            continue;
+        };
+        assert!(
+            good_from <= number,
+            "{}: {good_from} {number}",
+            ground.store
+        );
+    }
 }

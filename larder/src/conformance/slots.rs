@@ -1,9 +1,11 @@
 //! Leases and markers: what every verb sees in each state of a slot.
 
-use super::{Ground, LONG, SHORT, text};
+use std::sync::Arc;
+
+use super::{Ground, LONG, SHORT, Turn, text};
 use crate::entry::Tagged;
-use crate::store::{Sum, When};
-use crate::{Entry, Mark, Moment, Stamp, State, Value};
+use crate::store::{Store, Sum, When};
+use crate::{Entry, Key, Mark, Moment, Stamp, State, Value};
 
 /// A mark that ends what is going on.
 fn ended(ground: &Ground<'_>, state: State, until: Moment) -> Mark {
@@ -15,12 +17,28 @@ fn ended(ground: &Ground<'_>, state: State, until: Moment) -> Mark {
 }
 
 pub(super) async fn a_lease_on_an_empty_slot_is_taken_once(ground: Ground<'_>) {
-    let take = || ground.mark("k", None, ground.lease(LONG));
+    let prefix = ground.prefix.clone();
+    let lease = ground.lease(LONG);
+    let take = move |store: Arc<dyn Store>, turn: Turn| {
+        let key = Key::new(format!("{prefix}:1:{}", turn.round));
+        let stamp = Stamp::draw(store.clock());
+        async move {
+            let lease = Mark { stamp, ..lease };
+            store.mark(&key, None, lease).await.unwrap()
+        }
+    };
 
-    let (a, b, c, d) = tokio::join!(take(), take(), take(), take());
+    let taken = ground.at_once(20, take).await;
 
-    let taken = [a, b, c, d].into_iter().filter(|taken| *taken).count();
-    assert_eq!(taken, 1, "{}", ground.store);
+    for round in 0..20 {
+        let winners = taken.iter().filter(|taken| **taken == (round, true));
+        assert_eq!(winners.count(), 1, "{}: round {round}", ground.store);
+    }
+    assert!(
+        ground.mark("k", None, ground.lease(LONG)).await,
+        "{}",
+        ground.store
+    );
     let slot = ground.get("k").await.expect("the lease is in the slot");
     assert_eq!(
         (slot.value.clone(), slot.state_at(ground.now())),
@@ -419,5 +437,33 @@ pub(super) async fn clear_takes_leases_away(ground: Ground<'_>) {
         .put_when("k", ground.bytes("v"), When::IfStamp(lease.stamp))
         .await;
     assert!(!late, "{}", ground.store);
-    assert_ne!(lease.stamp, Stamp::PLAIN);
+    assert!(
+        ground.mark("k", None, ground.lease(LONG)).await,
+        "{}: the slot is empty",
+        ground.store
+    );
+}
+
+pub(super) async fn clear_reaches_names_that_are_hashed(ground: Ground<'_>) {
+    let (hashed, long) = ("a b", "k".repeat(300));
+    let value = ground.put(hashed, ground.bytes("v")).await;
+    let lease = ground.lease(LONG);
+    assert!(
+        ground.mark(&long, None, lease).await && ground.key(&long).is_hashed(),
+        "{}",
+        ground.store
+    );
+
+    let scope = format!("{}:", ground.prefix);
+    ground.store.clear(&scope, ground.space()).await.unwrap();
+
+    assert_eq!(ground.get(hashed).await, None, "{}", ground.store);
+    for (name, stamp) in [(hashed, value.stamp), (long.as_str(), lease.stamp)] {
+        let late = ground.bytes("late");
+        assert!(
+            !ground.put_when(name, late, When::IfStamp(stamp)).await,
+            "{}: {name}",
+            ground.store
+        );
+    }
 }

@@ -1,11 +1,16 @@
 //! Reading, writing, counting, deleting.
 
+use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use super::{Ground, LONG, SHORT, text};
+use super::{Ground, LONG, SHORT, Turn, text};
 use crate::entry::Tagged;
-use crate::store::{Sum, Tags, When};
-use crate::{Entry, Key, Moment, Stamp, Value};
+use crate::store::{Store, Sum, Tags, When};
+use crate::{Cache, Entry, ErrorKind, Key, MAX_DECODED, Moment, Stamp, Ttl, Value};
 
 pub(super) async fn a_missing_key_is_nothing(ground: Ground<'_>) {
     assert_eq!(ground.get("k").await, None, "{}", ground.store);
@@ -229,15 +234,21 @@ pub(super) async fn if_stamp_writes_only_over_the_stamp_seen(ground: Ground<'_>)
 }
 
 pub(super) async fn of_many_at_once_one_is_the_first(ground: Ground<'_>) {
-    let add = || ground.put_when("k", ground.bytes("v"), When::IfAbsent);
+    let prefix = ground.prefix.clone();
+    let add = move |store: Arc<dyn Store>, turn: Turn| {
+        let key = Key::new(format!("{prefix}:1:{}", turn.round));
+        async move {
+            let entry = Entry::new(store.clock(), Value::Bytes("v".into()));
+            store.put(&key, entry, When::IfAbsent).await.unwrap()
+        }
+    };
 
-    let won = tokio::join!(add(), add(), add(), add());
+    let won = ground.at_once(20, add).await;
 
-    let winners = [won.0, won.1, won.2, won.3]
-        .into_iter()
-        .filter(|won| *won)
-        .count();
-    assert_eq!(winners, 1, "{}", ground.store);
+    for round in 0..20 {
+        let winners = won.iter().filter(|won| **won == (round, true)).count();
+        assert_eq!(winners, 1, "{}: round {round}", ground.store);
+    }
 }
 
 pub(super) async fn put_many_writes_all(ground: Ground<'_>) {
@@ -547,22 +558,24 @@ pub(super) async fn a_sum_past_64_bits_changes_nothing(ground: Ground<'_>) {
 }
 
 pub(super) async fn sums_at_once_all_count(ground: Ground<'_>) {
-    let key = ground.key("n");
     ground.put("n", ground.integer(0)).await;
-    let add = || async {
-        for _ in 0..25 {
-            ground.store.add_to(&key, 1).await.unwrap();
-        }
+    let key = ground.key("n");
+    let add = move |store: Arc<dyn Store>, _: Turn| {
+        let key = key.clone();
+        async move { store.add_to(&key, 1).await.unwrap() }
     };
 
-    tokio::join!(add(), add(), add(), add());
+    let sums = ground.at_once(20, add).await;
 
+    let all = i64::try_from(sums.len()).unwrap();
     assert_eq!(
         ground.live("n").await,
-        Some(Value::Integer(100)),
+        Some(Value::Integer(all)),
         "{}",
         ground.store
     );
+    let given: BTreeSet<String> = sums.iter().map(|(_, sum)| format!("{sum:?}")).collect();
+    assert_eq!(given.len(), sums.len(), "{}", ground.store);
 }
 
 pub(super) async fn digits_in_bytes_stay_bytes(ground: Ground<'_>) {
@@ -673,13 +686,312 @@ pub(super) async fn clear_removes_its_own_scope_only(ground: Ground<'_>) {
     }
 }
 
-pub(super) async fn get_now_agrees_with_get(ground: Ground<'_>) {
-    let entry = ground.put("k", ground.fresh("v", LONG)).await;
-
-    if let Some(now) = ground.store.get_now(&ground.key("k")) {
-        assert_eq!(now.as_deref(), Some(&entry), "{}", ground.store);
-        let missing = ground.store.get_now(&ground.key("missing"));
-        assert_eq!(missing, Some(None), "{}", ground.store);
+/// What an entry says that matters at `now`; of a live one the state may be left out, and with it the
+/// stamp.
+fn said(entry: Option<&Entry>, now: Moment) -> Option<String> {
+    let entry = entry?;
+    if entry.is_live(now) {
+        let value = (&entry.value, entry.codec, &entry.tags);
+        return Some(format!(
+            "{value:?} {:?}",
+            (entry.fresh_until, entry.stale_until)
+        ));
     }
-    let _: Stamp = entry.stamp;
+    let value = entry.is_within_grace(now).then_some(&entry.value);
+    Some(format!(
+        "{value:?} {:?} {:?}",
+        entry.state_at(now),
+        entry.stamp
+    ))
+}
+
+pub(super) async fn get_now_agrees_with_get(ground: Ground<'_>) {
+    let tags = Tagged {
+        era: 7,
+        good_from: vec![("a".into(), 1)],
+    };
+    let live = ground.fresh("v", LONG).with_grace(LONG).with_tags(tags);
+    let leased = ground.put("leased", live.clone()).await;
+    ground.put("live", live).await;
+    ground.put("n", ground.integer(1)).await;
+    ground.put("a b", ground.bytes("hashed")).await;
+    for name in ["stale", "leased and stale"] {
+        let stale = ground.fresh("v", SHORT).with_grace(LONG);
+        let stale = ground.put(name, stale).await;
+        if name != "stale" {
+            ground
+                .mark(name, Some(stale.stamp), ground.lease(LONG))
+                .await;
+        }
+    }
+    let lease = ground.lease(LONG);
+    ground.mark("leased", Some(leased.stamp), lease).await;
+    ground.mark("bare", None, ground.lease(LONG)).await;
+    ground.pass(SHORT).await;
+
+    for name in [
+        "live",
+        "leased",
+        "n",
+        "a b",
+        "stale",
+        "leased and stale",
+        "bare",
+        "missing",
+    ] {
+        let later = ground.get(name).await;
+        if let Some(now) = ground.store.get_now(&ground.key(name)) {
+            let at = ground.now();
+            let (now, later) = (said(now.as_deref(), at), said(later.as_ref(), at));
+            assert_eq!(now, later, "{}: {name}", ground.store);
+        }
+    }
+}
+
+pub(super) async fn entries_and_numbers_are_got_together(ground: Ground<'_>) {
+    let entry = ground.put("k", ground.fresh("v", LONG)).await;
+    let names = ["a".into(), "b".into()];
+    let number = ground.raise(&names[..1]).await;
+    let keys = [ground.key("missing"), ground.key("k")];
+    let tags = Tags {
+        space: ground.space(),
+        names: &names,
+    };
+
+    let found = ground.store.get(&keys, Some(tags)).await.unwrap();
+
+    assert_eq!(found.entries, [None, Some(entry)], "{}", ground.store);
+    let numbers = found.numbers.expect("numbers were asked for");
+    assert_eq!(
+        (numbers.of[0], numbers.of.len(), numbers.seq),
+        (Some(number), 2, number),
+        "{}",
+        ground.store
+    );
+}
+
+pub(super) async fn a_sum_gives_a_new_stamp(ground: Ground<'_>) {
+    ground.put("n", ground.integer(1)).await;
+    let seen = ground.get("n").await.expect("it is there").stamp;
+    let key = ground.key("n");
+    assert_eq!(ground.store.add_to(&key, 1).await.unwrap(), Sum::Is(2));
+
+    // Digits on a server have no stamp of their own.
+    if seen != Stamp::PLAIN {
+        let when = When::IfStamp(seen);
+        let late = ground.put_when("n", ground.integer(7), when).await;
+        assert!(!late, "{}", ground.store);
+    }
+    let live = ground.live("n").await;
+    assert_eq!(live, Some(Value::Integer(2)), "{}", ground.store);
+}
+
+pub(super) async fn sums_over_a_lease_all_count_and_keep_the_ttl(ground: Ground<'_>) {
+    let cache = Cache::builder(Arc::clone(ground.shared)).prefix(ground.prefix.clone());
+    let cache = cache.build().unwrap();
+    cache.set("n", &0).ttl(LONG).await.unwrap();
+    let ticket = cache.ticket("n").await.unwrap();
+    let counting = cache.clone();
+    let count = move |_, _: Turn| {
+        let cache = counting.clone();
+        async move { cache.incr("n", 1).await.unwrap() }
+    };
+
+    let sums = ground.at_once(3, count).await;
+
+    let all = i64::try_from(sums.len()).unwrap();
+    let given: BTreeSet<i64> = sums.into_iter().map(|(_, sum)| sum).collect();
+    assert_eq!(given, (1..=all).collect(), "{}", ground.store);
+    let left = cache.ttl("n").await.unwrap();
+    assert!(
+        matches!(left, Some(Ttl::For(left)) if left <= LONG),
+        "{}: {left:?}",
+        ground.store
+    );
+    drop(ticket);
+}
+
+pub(super) async fn what_is_too_large_leaves_nothing_behind(ground: Ground<'_>) {
+    let length = usize::try_from(MAX_DECODED).unwrap() + 1;
+    let large = Entry::new(ground.store.clock(), Value::Bytes(vec![0; length].into()));
+    for when in [When::Always, When::IfPresent] {
+        ground.put("k", ground.bytes("old")).await;
+
+        let put = ground
+            .store
+            .put(&ground.key("k"), large.clone(), when)
+            .await;
+
+        match put {
+            Ok(written) => {
+                assert!(written, "{}", ground.store);
+                assert!(
+                    ground.live("k").await == large.value,
+                    "{}: it cannot be read back",
+                    ground.store
+                );
+            }
+            Err(error) => {
+                assert_eq!(
+                    error.kind(),
+                    ErrorKind::TooLarge,
+                    "{}: {error}",
+                    ground.store
+                );
+                assert_eq!(ground.live("k").await, None, "{}", ground.store);
+                assert_eq!(ground.head("k").await, None, "{}", ground.store);
+            }
+        }
+    }
+}
+
+pub(super) async fn put_many_may_name_a_key_twice(ground: Ground<'_>) {
+    let entries = ["1", "other", "2"].map(|text| {
+        let name = if text == "other" { text } else { "k" };
+        (ground.key(name), ground.bytes(text))
+    });
+
+    let refused = ground.store.put_many(entries.to_vec()).await.unwrap();
+
+    assert!(refused.is_empty(), "{}", ground.store);
+    let live = ground.live("k").await;
+    assert!(live == text("1") || live == text("2"), "{}", ground.store);
+    assert_eq!(
+        ground.live("other").await,
+        text("other"),
+        "{}",
+        ground.store
+    );
+}
+
+pub(super) async fn delete_of_a_key_named_twice_counts_once(ground: Ground<'_>) {
+    ground.put("k", ground.fresh("v", LONG)).await;
+    let keys = ["k", "missing", "k"].map(|name| ground.key(name));
+
+    let heads = ground.store.delete(&keys).await.unwrap();
+
+    assert_eq!(heads.len(), 3, "{}", ground.store);
+    assert_eq!(heads.iter().flatten().count(), 1, "{}", ground.store);
+    assert_eq!(ground.get("k").await, None, "{}", ground.store);
+}
+
+pub(super) async fn what_is_past_its_end_when_put_is_nothing(ground: Ground<'_>) {
+    for (when, name) in [(When::Always, "always"), (When::IfPresent, "present")] {
+        let old = ground.put(name, ground.bytes("old")).await;
+        let late = ground.bytes("late").fresh_until(ground.now());
+
+        assert!(ground.put_when(name, late, when).await, "{}", ground.store);
+
+        assert_eq!(ground.live(name).await, None, "{}: {name}", ground.store);
+        assert_eq!(ground.head(name).await, None, "{}: {name}", ground.store);
+        let stamp = When::IfStamp(old.stamp);
+        let written = ground.put_when(name, ground.bytes("v"), stamp).await;
+        assert!(!written, "{}: {name}: the old one is gone", ground.store);
+        let added = ground
+            .put_when(name, ground.bytes("new"), When::IfAbsent)
+            .await;
+        assert!(added, "{}: {name}", ground.store);
+    }
+}
+
+pub(super) async fn deadlines_at_the_end_of_time_are_kept(ground: Ground<'_>) {
+    let last = Moment::from_millis(u64::MAX - 1);
+    let entry = ground.bytes("v").fresh_until(last).with_grace(LONG);
+
+    let entry = ground.put("k", entry).await;
+    ground.put("n", ground.integer(5).fresh_until(last)).await;
+
+    assert_eq!(
+        ground.get("k").await,
+        Some(entry.clone()),
+        "{}",
+        ground.store
+    );
+    assert_eq!(
+        ground.head("k").await,
+        Some(entry.head()),
+        "{}",
+        ground.store
+    );
+    let live = ground.live("n").await;
+    assert_eq!(live, Some(Value::Integer(5)), "{}", ground.store);
+    let soon = ground.now().plus(LONG);
+    for (name, until) in [("k", soon), ("k", last), ("n", soon), ("n", last)] {
+        let touched = ground.store.touch(&ground.key(name), until).await.unwrap();
+        assert!(touched.is_some(), "{}: {name}", ground.store);
+        assert!(
+            ground.live(name).await.is_some(),
+            "{}: {name}",
+            ground.store
+        );
+    }
+}
+
+pub(super) async fn an_act_that_is_dropped_changes_nothing_else(ground: Ground<'_>) {
+    let bystander = ground.put("bystander", ground.fresh("b", LONG)).await;
+    for polls in 0..6 {
+        ground.put("k", ground.bytes("old")).await;
+        let (key, names) = (ground.key("k"), ["a".into()]);
+        let tags = Tags {
+            space: ground.space(),
+            names: &names,
+        };
+        for_a_while(
+            ground.store.get(&[ground.key("bystander")], Some(tags)),
+            polls,
+        )
+        .await;
+        for_a_while(
+            ground.store.put(&key, ground.bytes("new"), When::Always),
+            polls,
+        )
+        .await;
+        for_a_while(ground.store.raise(tags), polls).await;
+
+        let live = ground.live("k").await;
+        assert!(
+            live == text("old") || live == text("new"),
+            "{}",
+            ground.store
+        );
+        let seen = ground.get("bystander").await;
+        assert_eq!(seen, Some(bystander.clone()), "{}", ground.store);
+        let key = [ground.key("bystander"), ground.key("missing")];
+        let heads = ground.store.heads(&key).await.unwrap();
+        assert_eq!(heads, [Some(bystander.head()), None], "{}", ground.store);
+    }
+}
+
+/// Polls `work` so many times, and drops it.
+async fn for_a_while(work: impl Future, polls: usize) {
+    let mut work = pin!(work);
+    for _ in 0..polls {
+        let done = poll_fn(|context| Poll::Ready(work.as_mut().poll(context).is_ready())).await;
+        if done {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+pub(super) async fn what_is_closed_answers_or_says_that_it_does_not(ground: Ground<'_>) {
+    ground.put("k", ground.fresh("v", LONG)).await;
+    ground.store.close().await.unwrap();
+    ground.store.close().await.unwrap();
+
+    let keys = [ground.key("k")];
+    if let Ok(found) = ground.store.get(&keys, None).await {
+        let value = found.entries[0]
+            .as_ref()
+            .and_then(|entry| entry.value.clone());
+        assert!(value.is_none() || value == text("v"), "{}", ground.store);
+    }
+    let put = ground
+        .store
+        .put(&keys[0], ground.bytes("w"), When::Always)
+        .await;
+    if put.is_ok() {
+        let live = ground.live("k").await;
+        assert!(live.is_none() || live == text("w"), "{}", ground.store);
+    }
 }

@@ -21,6 +21,8 @@ pub enum Reason {
     RequestBody,
     /// The request names several hosts, or something that can be none.
     Hosts,
+    /// The request has a header by which some handlers take another host, method or path than it shows.
+    Disguised,
     /// The request asks to switch to another protocol.
     Upgrade,
     /// The request says `no-cache`, `no-store` or `max-age=0`, and the program lets clients decide.
@@ -76,6 +78,7 @@ impl Reason {
             Self::Method => "method",
             Self::RequestBody => "request-body",
             Self::Hosts => "hosts",
+            Self::Disguised => "disguised",
             Self::Upgrade => "upgrade",
             Self::ClientRefused => "client-refused",
             Self::Status => "status",
@@ -110,6 +113,9 @@ impl Reason {
             }
             Self::Hosts => {
                 "send one well-formed `Host`, the same as in the request's target; no setting changes that"
+            }
+            Self::Disguised => {
+                "`Forwarded`, `X-Forwarded-Host` or a method override differs from the request itself; behind a proxy that sets the host say `behind_proxy(…)`"
             }
             Self::Upgrade => "a connection that changes its protocol is never cached",
             Self::ClientRefused => {

@@ -10,10 +10,9 @@ use super::body::PageBody;
 use super::layer::Site;
 use super::load::Answer;
 use super::rules::freshness;
-use super::rules::storable::Asked;
 use super::rules::validators::{CONDITIONS, Validators, Verdict, evaluate, not_modified_headers};
-use super::service::{InsideSite, ViewTtl};
-use super::status;
+use super::service::{InsideSite, Question, ViewTtl, ready};
+use super::status::{self, Stored};
 use super::stored::{Page, PageHead};
 use crate::event::{Outcome, Reason};
 
@@ -24,24 +23,29 @@ impl Site {
         mut inner: S,
         mut parts: request::Parts,
         body: A,
-        asked: Option<Asked>,
+        question: Option<&Question>,
         outcome: &Outcome,
     ) -> Result<Response<PageBody<B>>, S::Error>
     where
         S: Service<Request<A>, Response = Response<B>>,
         B: Body<Data = Bytes>,
     {
-        self.settings.cache.shared.counters.hear(outcome);
+        let cache = &self.settings.cache;
+        match question {
+            Some(question) => cache.hear(&question.route.list_key, || outcome.clone()),
+            None => cache.shared.counters.hear(outcome),
+        }
         parts.extensions.insert(InsideSite);
+        ready(&mut inner).await?;
         let response = inner.call(Request::from_parts(parts, body)).await?;
         let (mut parts, body) = response.into_parts();
-        if let Some(asked) = asked
-            && let Err(reason) = self.judge(asked, &mut parts)
+        if let Some(question) = question
+            && let Err(reason) = self.judge(question.asked, &mut parts)
         {
             self.tell_once(reason);
         }
         parts.extensions.remove::<ViewTtl>();
-        status::add(&mut parts.headers, outcome, None);
+        status::add(&mut parts.headers, outcome, Stored::No(None));
         Ok(Response::from_parts(parts, PageBody::own(body)))
     }
 
@@ -65,6 +69,11 @@ impl Site {
         if let Some(reason) = reason {
             self.tell_once(reason);
         }
+        let stored = match reason {
+            // Whether a body without a length is kept shows at its end, when the headers are gone.
+            None if body.size_hint().exact().is_some() => Stored::Yes,
+            reason => Stored::No(reason),
+        };
         let now = self.settings.cache.shared.clock.now().to_system_time();
         let page = Validators::of(&parts.headers, now);
         let verdict = evaluate(&Method::GET, conditions, page, parts.status, now);
@@ -73,7 +82,7 @@ impl Site {
             parts.headers = not_modified_headers(&parts.headers);
             body = PageBody::empty();
         }
-        status::add(&mut parts.headers, outcome, reason);
+        status::add(&mut parts.headers, outcome, stored);
         Ok(Response::from_parts(parts, body))
     }
 
@@ -123,7 +132,7 @@ impl Site {
             ),
         };
         headers.insert(AGE, self.age_of(&head).into());
-        status::add(&mut headers, outcome, None);
+        status::add(&mut headers, outcome, Stored::No(None));
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;

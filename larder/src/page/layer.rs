@@ -58,14 +58,34 @@ pub(super) struct Site {
     pub(super) routes: Routes,
     /// The reasons that were logged already, a bit each.
     told: AtomicU64,
-    /// Whether the store's failure was logged already.
-    store_failed: AtomicBool,
+    /// How the store does when it is read, and when it is written to: one can fail without the other.
+    pub(super) reading: Health,
+    pub(super) writing: Health,
+}
+
+/// Whether a way of using the store fails, told once until it works again.
+#[derive(Debug, Default)]
+pub(super) struct Health(AtomicBool);
+
+impl Health {
+    pub(super) fn fails(&self, error: &Error) {
+        if !self.0.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "page_store_failed");
+        }
+    }
+
+    pub(super) fn works(&self) {
+        if self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed) {
+            tracing::info!("page_store_answers_again");
+        }
+    }
 }
 
 /// Keeps the responses of one view, or of the views of one router, for `ttl`, whatever their
 /// `max-age` says. Zero keeps nothing.
 ///
-/// Inside a [`CacheLayer`] it stores nothing itself: it gives the site its TTL.
+/// Inside a [`CacheLayer`] it stores nothing itself: it gives the site its TTL, and its other
+/// settings have no part.
 ///
 /// ```
 /// use std::time::Duration;
@@ -144,8 +164,9 @@ impl CacheLayer {
     }
 
     /// The only cookies that pages depend on: each combination of their values is a variant, and
-    /// other cookies play no part. Default: a request with any cookie is not answered from a shared
-    /// page.
+    /// other cookies play no part, unless a page's `Vary` names `Cookie`. What is kept says
+    /// `Vary: Cookie`, for browsers and for caches further on. Default: a request with any cookie is
+    /// not answered from a shared page.
     pub fn cookies<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.rules(|rules| rules.cookies(names));
         self
@@ -177,9 +198,11 @@ impl CacheLayer {
         self
     }
 
-    /// The hosts whose pages are kept; others pass uncached. Default: all.
+    /// The hosts whose pages are kept, each as it stands in `Host`, with its port unless that is the
+    /// usual one; others pass uncached, also in another case, which no browser sends. Default: all.
     pub fn hosts<N: Into<String>>(mut self, hosts: impl IntoIterator<Item = N>) -> Self {
-        self.settings().hosts = Some(hosts.into_iter().map(Into::into).collect());
+        let lower = |host: N| host.into().to_ascii_lowercase();
+        self.settings().hosts = Some(hosts.into_iter().map(lower).collect());
         self
     }
 
@@ -218,8 +241,10 @@ impl CacheLayer {
     }
 
     /// `X-Forwarded-Host` and this header, which is `https` for a secure connection, tell the URL.
-    /// Only behind a proxy that sets both. Default: neither is read.
+    /// Only behind a proxy that sets both. Default: neither is read, and a request whose
+    /// `X-Forwarded-Host` differs from its `Host` passes uncached, since a handler may believe it.
     pub fn behind_proxy(mut self, secure_header: HeaderName) -> Self {
+        self.rules(Rules::behind_proxy);
         self.settings().origin.trust_forwarded_host = true;
         self.settings().origin.secure_header = Some(secure_header);
         self
@@ -240,22 +265,8 @@ impl Site {
             settings,
             routes: Routes::default(),
             told: AtomicU64::new(0),
-            store_failed: AtomicBool::new(false),
-        }
-    }
-
-    /// Says that the store fails, once until it answers again.
-    pub(super) fn tell_of_store(&self, error: &Error) {
-        if !self.store_failed.swap(true, Ordering::Relaxed) {
-            tracing::warn!(%error, "page_store_failed");
-        }
-    }
-
-    pub(super) fn store_answers(&self) {
-        if self.store_failed.load(Ordering::Relaxed)
-            && self.store_failed.swap(false, Ordering::Relaxed)
-        {
-            tracing::info!("page_store_answers_again");
+            reading: Health::default(),
+            writing: Health::default(),
         }
     }
 

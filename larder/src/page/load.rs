@@ -13,22 +13,24 @@ use tokio::sync::{mpsc, oneshot};
 use tower_service::Service;
 
 use super::body::{PageBody, Piece};
-use super::layer::Site;
-use super::rules::storable::{Asked, Kept as Verdict, may_keep};
-use super::rules::{cache_control, freshness, validators, vary};
-use super::service::ViewTtl;
-use super::stored::{HeaderList, PAGE, PageHead, VaryValue, kept_headers};
-use super::{keys, keys::KeyOptions, route::Route};
-use crate::cache::{Gathered, Keep, Kept, Load};
-use crate::entry::{Entry, Stamp};
-use crate::event::Reason;
+use super::keep::Maker;
+use super::layer::{Settings, Site};
+use super::route::Route;
+use super::rules::storable::{Asked, Kept as Verdict, is_personal, may_keep, patch_vary};
+use super::rules::{cache_control, freshness};
+use super::service::{ViewTtl, ready};
+use super::stored::{HeaderList, PageHead};
+use crate::cache::{Keep, Load};
+use crate::entry::Stamp;
+use crate::event::{Miss, Reason};
 use crate::flight::{Failure, Flight, Landing};
-use crate::store::When;
-use crate::{Cache, Key, Moment, Ttl};
+use crate::{Cache, Key, Moment};
 
 /// After how long those who wait for a page are let go, and a handler whose client has gone is given
 /// up.
 const LIMIT: Duration = Duration::from_secs(30);
+/// For how long requests with something of their sender's do not try to make a page again.
+const PERSONAL: Duration = Duration::from_secs(2);
 
 /// A page that is to be made.
 pub(super) struct PageLoad<S, A, E, B: Body> {
@@ -75,35 +77,60 @@ pub(super) struct JustMade {
 
 /// What has been decided from a response's head.
 pub(super) struct Plan {
-    verdict: Verdict,
-    ttl: Duration,
+    pub(super) verdict: Verdict,
+    /// When the response was there: its life and its age count from here, not from its body's end.
+    pub(super) at: Moment,
+    pub(super) ttl: Duration,
 }
 
 impl Site {
     /// Judges a response by its head and sets the headers of one that is cacheable, as Django does.
     pub(super) fn judge(&self, asked: Asked, parts: &mut response::Parts) -> Result<Plan, Reason> {
         let settings = &self.settings;
-        let now = settings.cache.shared.clock.now().to_system_time();
+        let at = settings.cache.shared.clock.now();
+        let now = at.to_system_time();
         let view = parts.extensions.remove::<ViewTtl>().map(|ViewTtl(ttl)| ttl);
         let view = settings.view_ttl.or(view);
+        // A 304 is not kept, but says how long what its client has is good: as the page itself would.
         let not_modified = parts.status == http::StatusCode::NOT_MODIFIED;
-        let verdict = match may_keep(asked, parts, &settings.rules) {
-            Err(Reason::Status) if not_modified => Err(Reason::Status),
-            verdict => Ok(verdict?),
-        };
-        let said = match &verdict {
-            Ok(verdict) => verdict.said.clone(),
-            Err(_) => cache_control::CacheControl::of(&parts.headers),
-        };
-        let ttl = freshness::ttl(view, &said, settings.site_ttl);
+        if not_modified {
+            parts.status = http::StatusCode::OK;
+        }
+        let verdict = may_keep(asked, parts, &settings.rules);
+        if not_modified {
+            parts.status = http::StatusCode::NOT_MODIFIED;
+        }
+        let verdict = verdict?;
+        let ttl = freshness::ttl(view, &verdict.said, settings.site_ttl);
         if view.is_some() || ttl.is_ok() {
             let ttl = ttl.unwrap_or_default();
             cache_control::patch_response_headers(&mut parts.headers, ttl, now);
+            patch_vary(&mut parts.headers, &verdict);
         }
-        Ok(Plan {
-            verdict: verdict?,
-            ttl: ttl?,
-        })
+        if not_modified {
+            return Err(Reason::Status);
+        }
+        // What the response says of its life began when it was made, further in (RFC 9111 §4.2).
+        let said = view.is_none() && (verdict.said.s_maxage.or(verdict.said.max_age)).is_some();
+        let spent = said.then(|| freshness::age_of(&parts.headers));
+        let ttl = ttl?.saturating_sub(spent.unwrap_or_default());
+        if ttl.is_zero() {
+            return Err(Reason::ZeroTtl);
+        }
+        Ok(Plan { verdict, at, ttl })
+    }
+
+    /// What becomes of the lease after a response that is not kept.
+    ///
+    /// One made for a request with something of its sender's tells nothing of what others get: the
+    /// next of them may make the page.
+    fn not_kept(&self, asked: Asked, route: &Route) -> Keep {
+        let Settings { cache, rules, .. } = &self.settings;
+        if !is_personal(asked, rules) {
+            return Keep::Pass;
+        }
+        route.is_personal_until(cache.shared.clock.now().plus(PERSONAL));
+        Keep::Leave
     }
 }
 
@@ -117,6 +144,7 @@ where
     B::Error: Send,
 {
     type Out = ();
+    const MISFIT: Miss = Miss::Unsuitable;
 
     async fn run(self, flight: Arc<Flight>) -> Result<((), Keep), Failure> {
         let Self {
@@ -130,7 +158,10 @@ where
             mut answer,
         } = self;
         let headers = request.headers().clone();
-        let call = crate::cache::caught(async move { inner.call(request).await });
+        let call = crate::cache::caught(async move {
+            ready(&mut inner).await?;
+            inner.call(request).await
+        });
         let Some(called) = bounded(&site, &flight, call, &mut answer).await else {
             return Ok(((), Keep::Pass));
         };
@@ -153,20 +184,24 @@ where
         let plan = match site.judge(asked, &mut parts) {
             Ok(plan) => plan,
             Err(reason) => {
+                let keep = site.not_kept(asked, &route);
                 let _ = answer.send(Answer::Response(parts, PageBody::own(body), Some(reason)));
-                return Ok(((), Keep::Pass));
+                return Ok(((), keep));
             }
         };
         let (pieces, fed) = mpsc::unbounded_channel();
         let fed = PageBody::fed(fed, body.size_hint());
         let kept = parts.clone();
         let _ = answer.send(Answer::Response(parts, fed, None));
-        let Some(body) = collect(&site, body, &pieces).await else {
-            return Ok(((), Keep::Pass));
+        let body = match collect(&site, body, &pieces).await {
+            Ok(body) => body,
+            Err(reason) => {
+                site.tell_once(reason);
+                return Ok(((), Keep::Pass));
+            }
         };
         // Before the client has it all: whoever asked from inside a load may end that one next.
-        let until = site.settings.cache.shared.clock.now().plus(plan.ttl);
-        site.settings.cache.hand_on(Some(until));
+        site.settings.cache.hand_on(Some(plan.at.plus(plan.ttl)));
         let _ = pieces.send(Piece::End);
         if !is_as_long_as_said(&kept, &body) {
             site.tell_once(Reason::Body);
@@ -226,13 +261,13 @@ async fn bounded<T, E, B: Body>(
     }
 }
 
-/// Collects a body while handing each piece to the client. `None` if it is not to be kept: the
-/// client then gets the rest by itself.
+/// Collects a body while handing each piece to the client. An error says why it is not to be kept:
+/// the client then gets the rest by itself.
 async fn collect<B: Body<Data = Bytes>>(
     site: &Site,
     body: B,
     pieces: &mpsc::UnboundedSender<Piece<B>>,
-) -> Option<Bytes> {
+) -> Result<Bytes, Reason> {
     let clock = &site.settings.cache.shared.clock;
     let limit = usize::try_from(site.settings.rules.longest_body()).unwrap_or(usize::MAX);
     let give_up = clock.now().plus(LIMIT);
@@ -243,11 +278,11 @@ async fn collect<B: Body<Data = Bytes>>(
         let left = give_up.left(clock.now()).unwrap_or(LIMIT);
         let Some(frame) = clock.timeout(left, next_frame(&mut body)).await else {
             let _ = pieces.send(Piece::Rest(body));
-            return None;
+            return Err(Reason::EventStream);
         };
         let data = match frame {
             None => {
-                return Some(if collected.is_empty() {
+                return Ok(if collected.is_empty() {
                     first
                 } else {
                     collected.freeze()
@@ -255,7 +290,7 @@ async fn collect<B: Body<Data = Bytes>>(
             }
             Some(Err(error)) => {
                 let _ = pieces.send(Piece::Broken(error));
-                return None;
+                return Err(Reason::Body);
             }
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => data,
@@ -264,14 +299,14 @@ async fn collect<B: Body<Data = Bytes>>(
                         let _ = pieces.send(Piece::Trailers(trailers));
                     }
                     let _ = pieces.send(Piece::Rest(body));
-                    return None;
+                    return Err(Reason::Body);
                 }
             },
         };
         if first.len() + collected.len() + data.len() > limit {
             let _ = pieces.send(Piece::Data(data));
             let _ = pieces.send(Piece::Rest(body));
-            return None;
+            return Err(Reason::TooLong);
         }
         // Most bodies are one piece, which is kept as it is.
         if first.is_empty() && collected.is_empty() {
@@ -291,183 +326,4 @@ async fn next_frame<B: Body<Data = Bytes>>(
     body: &mut Pin<Box<B>>,
 ) -> Option<Result<http_body::Frame<Bytes>, B::Error>> {
     body.frame().await
-}
-
-/// Turns a response into what is kept of it.
-struct Maker<'a> {
-    site: &'a Site,
-    route: &'a Route,
-    request: &'a http::HeaderMap,
-    plan: Plan,
-    parts: response::Parts,
-    /// What the handler and its body read from caches, and the era of their tags.
-    made_of: (Gathered, u64),
-}
-
-impl Maker<'_> {
-    async fn keep(self, slot: Slot, body: Bytes) -> Keep {
-        let settings = &self.site.settings;
-        // The layer knows no request's language, so that `Accept-Language` stays among the names.
-        let names = keys::header_list(&self.plan.verdict.vary, &KeyOptions::default());
-        let values = vary::values(&names, self.request, settings.rules.cookie_rule());
-        let values: Vec<VaryValue> = (values.into_iter())
-            .map(|value| value.map(|value| Bytes::from(value.into_owned())))
-            .collect();
-        let page_key = self
-            .route
-            .page_key(&values, &settings.keys, &settings.cache);
-        match slot {
-            Slot::Page { list, stamp, key } if list.names == names && page_key == key => {
-                let now = settings.cache.shared.clock.now();
-                let Some(next) = list.with(&key, now, self.stale_until()) else {
-                    self.site.tell_once(Reason::Variants);
-                    return Keep::Pass;
-                };
-                let head = self.head(list.mark, values, &body);
-                self.extend_list(&list, &next, stamp).await;
-                self.kept(head.encode(&body), &head, names, body)
-            }
-            slot => {
-                let mark = settings.cache.shared.clock.random();
-                let list = HeaderList::new(mark, names.clone(), &page_key, self.stale_until());
-                let head = self.head(mark, values, &body);
-                self.put(&page_key, head.encode(&body), When::Always).await;
-                if let Slot::Page { stamp, .. } = slot {
-                    // The URL varies on other headers than before. Should somebody have dropped or
-                    // replaced the list meanwhile, the page stays out of reach.
-                    self.put(&self.route.list_key, list.encode(), When::IfStamp(stamp))
-                        .await;
-                    return Keep::Pass;
-                }
-                self.kept(list.encode(), &head, names, body)
-            }
-        }
-    }
-
-    /// Gives the list its new variant, and as long a life as the page's.
-    async fn extend_list(&self, list: &HeaderList, next: &HeaderList, stamp: Stamp) {
-        let cache = &self.site.settings.cache;
-        let key = std::slice::from_ref(&self.route.list_key);
-        let until = self.stale_until();
-        let heads = cache.shared.store.heads(key).await;
-        let known = heads.ok().and_then(|mut heads| heads.pop().flatten());
-        // A list that is gone stays gone: what it led to is out of reach on purpose.
-        let Some(known) = known else { return };
-        if list == next && known.fresh_until >= until {
-            return;
-        }
-        let mut entry = Entry::new(&cache.shared.clock, next.encode());
-        entry = entry.fresh_until(until.max(known.fresh_until));
-        entry.codec = PAGE;
-        entry.tags = known.tags;
-        if let Err(error) = cache
-            .shared
-            .store
-            .put(&key[0], entry, When::IfStamp(stamp))
-            .await
-        {
-            tracing::debug!(%error, "header_list_not_extended");
-        }
-    }
-
-    /// Until when the page is fresh: no longer than what it was made of.
-    fn fresh_until(&self) -> Moment {
-        let until = self
-            .site
-            .settings
-            .cache
-            .shared
-            .clock
-            .now()
-            .plus(self.plan.ttl);
-        until.min(self.made_of.0.life.unwrap_or(Moment::NEVER))
-    }
-
-    /// Until when the page may be served, stale or not.
-    fn stale_until(&self) -> Moment {
-        self.fresh_until().plus(self.grace())
-    }
-
-    fn windows(&self) -> (Duration, Duration) {
-        let said = freshness::stale(&self.plan.verdict.said);
-        let settings = &self.site.settings;
-        (
-            said.while_revalidate.unwrap_or(settings.grace),
-            said.if_error.unwrap_or(settings.if_error),
-        )
-    }
-
-    fn grace(&self) -> Duration {
-        let (while_revalidate, if_error) = self.windows();
-        while_revalidate.max(if_error)
-    }
-
-    fn head(&self, mark: u64, values: Vec<VaryValue>, body: &[u8]) -> Arc<PageHead> {
-        let stored = self.site.settings.cache.shared.clock.now();
-        let mut headers = kept_headers(&self.parts);
-        let age = freshness::age_of(&headers);
-        headers.remove(http::header::AGE);
-        if validators::wants_etag(&headers)
-            && let Some(etag) = validators::etag(body)
-            && let Ok(etag) = format!("W/{etag}").try_into()
-        {
-            // Weak, since a layer further out may still compress the body.
-            headers.insert(http::header::ETAG, etag);
-        }
-        let (while_revalidate, if_error) = self.windows();
-        Arc::new(PageHead {
-            mark,
-            url: self.route.url.clone(),
-            values,
-            audience: self.plan.verdict.audience,
-            status: self.parts.status,
-            headers,
-            stored,
-            age,
-            while_revalidate,
-            if_error,
-        })
-    }
-
-    fn kept(
-        &self,
-        value: crate::Value,
-        head: &Arc<PageHead>,
-        names: Vec<String>,
-        body: Bytes,
-    ) -> Keep {
-        let made = JustMade {
-            names,
-            head: Arc::clone(head),
-            body,
-        };
-        Keep::Value(Kept {
-            value,
-            codec: PAGE,
-            ttl: Ttl::For(self.plan.ttl),
-            grace: self.grace(),
-            tags: Vec::new(),
-            extra: Some(Arc::new(made)),
-        })
-    }
-
-    /// Writes beside the engine's own write. What fails here is out of reach, and harmless.
-    async fn put(&self, key: &Key, value: crate::Value, when: When) {
-        let cache = &self.site.settings.cache;
-        let (made_of, era) = &self.made_of;
-        // Tags of another space: the engine refuses such a page as well.
-        if made_of.mixed {
-            return;
-        }
-        let mut entry = Entry::new(&cache.shared.clock, value)
-            .fresh_until(self.fresh_until())
-            .with_grace(self.grace());
-        entry.codec = PAGE;
-        if let Some(tagged) = made_of.tagged(*era) {
-            entry = entry.with_tags(tagged);
-        }
-        if let Err(error) = cache.shared.store.put(key, entry, when).await {
-            tracing::debug!(%error, "page_not_written");
-        }
-    }
 }

@@ -13,15 +13,15 @@ use super::body::PageBody;
 use super::layer::Site;
 use super::load::{Answer, JustMade, PageLoad, Slot};
 use super::route::Variant;
-use super::rules::storable::may_serve;
+use super::rules::storable::{is_personal, may_serve};
 use super::rules::vary;
 use super::service::{InsideSite, Question};
 use super::sight::Listed;
 use super::stored::{HeaderList, Page};
-use crate::Policy;
 use crate::cache::{Fetched, Served};
 use crate::entry::Entry;
 use crate::event::{Bypass, Miss, Outcome};
+use crate::{Key, Policy};
 
 /// A request and the handler that it is for.
 pub(super) type Errand<S, A> = (S, request::Parts, A);
@@ -65,20 +65,7 @@ impl Site {
             parts.headers.extend(conditions.clone());
             (inner, parts, body)
         };
-        let (key, slot) = match &known {
-            None => (question.route.list_key.clone(), Slot::List),
-            Some(((list, stamp), variant)) => {
-                let (list, key) = (Arc::clone(list), variant.key.clone());
-                (
-                    key.clone(),
-                    Slot::Page {
-                        list,
-                        stamp: *stamp,
-                        key,
-                    },
-                )
-            }
-        };
+        let (key, slot) = slot_for(question, known.as_ref());
         let mut policy = Policy::new().without_time_limit().wait(settings.wait);
         if let Some(page) = &stale {
             let head = &page.head;
@@ -125,6 +112,8 @@ impl Site {
                 return serve(page, served.outcome);
             }
             First::Handler(answer, _) => {
+                // It ran under a lease, which the store has taken.
+                self.writing.works();
                 let outcome = Outcome::Miss(miss);
                 settings.cache.hear(&key, || outcome.clone());
                 let given = self.give(answer, &outcome, &conditions);
@@ -141,9 +130,18 @@ impl Site {
                 let load = unused.expect("a header list is never refreshed behind a request");
                 Ok(Made::Again(returned(load)))
             }
+            // What was made was its client's own: of the others one makes the page for all.
+            Fetched::Alone(load, Bypass::Passed, _)
+                if !is_personal(question.asked, &settings.rules)
+                    && question
+                        .route
+                        .is_personal(settings.cache.shared.clock.now()) =>
+            {
+                Ok(Made::Again(returned(load)))
+            }
             Fetched::Alone(load, why, _) => Ok(Made::Alone(returned(load), Outcome::Bypass(why))),
             Fetched::StoreFailed(error, load) => {
-                self.tell_of_store(&error);
+                self.writing.fails(&error);
                 Ok(Made::Alone(
                     returned(load),
                     Outcome::Bypass(Bypass::StoreFailed),
@@ -163,7 +161,7 @@ impl Site {
     /// page may stand in, which the engine knows at the end.
     async fn first_of<S, A, B>(
         &self,
-        key: &crate::Key,
+        key: &Key,
         policy: &Arc<Policy>,
         accept: &mut (dyn FnMut(&Entry) -> bool + Send),
         load: PageLoad<S, A, S::Error, B>,
@@ -205,8 +203,7 @@ impl Site {
     ) -> Option<Page> {
         let extra = served.landed.as_ref()?.extra.clone()?;
         let made = extra.downcast::<JustMade>().ok()?;
-        let cookies = self.settings.rules.cookie_rule();
-        let values = vary::values(&made.names, load.request.headers(), cookies);
+        let values = vary::values(&made.names, load.request.headers());
         let same = values.iter().map(Option::as_deref);
         let is_this = made.head.url == question.route.url
             && made.head.values.iter().map(Option::as_deref).eq(same)
@@ -216,6 +213,19 @@ impl Site {
             body: made.body.clone(),
         })
     }
+}
+
+/// The slot that a load fills: the list of a URL of which nothing is known, else one variant's page.
+fn slot_for(question: &Question, known: Option<&(Listed, Arc<Variant>)>) -> (Key, Slot) {
+    let Some(((list, stamp), variant)) = known else {
+        return (question.route.list_key.clone(), Slot::List);
+    };
+    let slot = Slot::Page {
+        list: Arc::clone(list),
+        stamp: *stamp,
+        key: variant.key.clone(),
+    };
+    (variant.key.clone(), slot)
 }
 
 /// Takes what a request that may lead says about a page that its client has.

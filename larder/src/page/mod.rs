@@ -34,6 +34,7 @@
 //! | `make.rs` | the page through the engine: wait for whoever makes it, or make it |
 //! | `give.rs` | the response as its client gets it |
 //! | `load.rs` | running the handler under the engine, and collecting its body while it is sent |
+//! | `keep.rs` | what is kept of a response: its page and its place in the URL's list |
 //! | `body.rs` | the body of an answer |
 //! | `stored.rs` | what a page and a header list look like in a slot |
 //! | `route.rs` | ready keys for the URLs asked lately |
@@ -43,6 +44,7 @@
 
 mod body;
 mod give;
+mod keep;
 pub mod keys;
 mod layer;
 mod load;

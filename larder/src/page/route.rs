@@ -1,27 +1,32 @@
 //! Ready keys for the URLs asked lately, so that a hit computes no digest and formats no key.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use http::{HeaderMap, request};
 
 use super::keys::{KeyOptions, Origin, header_list_key, page_key};
-use super::rules::{Cookies, vary};
-use super::stored::{HeaderList, Page, PageHead, VaryValue};
+use super::rules::vary;
+use super::stored::{HeaderList, MOST_VARIANTS, Page, PageHead, VaryValue};
 use crate::entry::{Entry, Stamp};
-use crate::{Cache, Key};
+use crate::{Cache, Key, Moment};
 
-/// URLs remembered before the memory starts anew.
-const MOST_ROUTES: usize = 4096;
-/// Variants remembered of each.
-const MOST_VARIANTS: usize = 16;
+/// What may be remembered of URLs and variants, in bytes; past it half of the URLs are forgotten.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+/// What a URL or a variant costs besides its own bytes, two heads of a page included.
+const OVERHEAD: usize = 2048;
 /// The longest URL remembered, and the longest values of a variant, in bytes: both are the client's.
 const LONGEST: usize = 2048;
 
 /// The URLs asked lately.
 #[derive(Debug, Default)]
-pub(super) struct Routes(RwLock<HashMap<Box<str>, Arc<Route>>>);
+pub(super) struct Routes {
+    known: RwLock<HashMap<Box<str>, Arc<Route>>>,
+    /// About how much all of it takes.
+    bytes: Arc<AtomicUsize>,
+}
 
 /// One URL: its keys, and what it was last known to vary on.
 #[derive(Debug)]
@@ -32,6 +37,12 @@ pub(super) struct Route {
     /// The URL as it goes into the page's key.
     uri: String,
     known: RwLock<Known>,
+    /// Until when requests with something of their sender's need not try to make the page: the last
+    /// that did made none for others. In milliseconds since 1970.
+    personal_until: AtomicU64,
+    /// About how much this URL takes, and how much all of them do.
+    bytes: AtomicUsize,
+    all_bytes: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -66,7 +77,7 @@ impl Routes {
         cache: &Cache,
     ) -> Option<Arc<Route>> {
         let url = raw_url(request, target, origin)?;
-        if let Some(route) = read(&self.0).get(url.as_str()) {
+        if let Some(route) = read(&self.known).get(url.as_str()) {
             return Some(Arc::clone(route));
         }
         let url = url.into_boxed_str();
@@ -79,31 +90,64 @@ impl Routes {
             list_key,
             uri,
             known: RwLock::default(),
+            personal_until: AtomicU64::new(0),
+            bytes: AtomicUsize::new(0),
+            all_bytes: Arc::clone(&self.bytes),
         });
         if url.len() > LONGEST {
             return Some(route);
         }
-        let mut known = write(&self.0);
-        if known.len() >= MOST_ROUTES {
-            known.clear();
+        let mut known = write(&self.known);
+        if self.bytes.load(Ordering::Relaxed) > MOST_BYTES {
+            self.forget_half(&mut known);
         }
+        route.grow(3 * url.len());
         known.insert(url, Arc::clone(&route));
         Some(route)
+    }
+
+    /// Forgets every other URL, in the map's own order, which is nobody's.
+    fn forget_half(&self, known: &mut HashMap<Box<str>, Arc<Route>>) {
+        let mut keep = false;
+        known.retain(|_, _| {
+            keep = !keep;
+            keep
+        });
+        let left = known
+            .values()
+            .map(|route| route.bytes.load(Ordering::Relaxed));
+        self.bytes.store(left.sum(), Ordering::Relaxed);
     }
 }
 
 impl Route {
+    fn grow(&self, bytes: usize) {
+        let bytes = bytes + OVERHEAD;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.all_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Takes note that a request with something of its sender's made no page for others.
+    pub(super) fn is_personal_until(&self, moment: Moment) {
+        self.personal_until
+            .store(moment.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Whether that was a moment ago.
+    pub(super) fn is_personal(&self, now: Moment) -> bool {
+        self.personal_until.load(Ordering::Relaxed) > now.as_millis()
+    }
+
     /// The variant that a request asks for, as far as it is known what the URL varies on.
     pub(super) fn variant(
         &self,
         headers: &HeaderMap,
-        cookies: &Cookies,
         options: &KeyOptions,
         cache: &Cache,
     ) -> Arc<Variant> {
         let known = read(&self.known);
         let names = Arc::clone(&known.names);
-        let values = vary::values(&names, headers, cookies);
+        let values = vary::values(&names, headers);
         let same = |variant: &&Arc<Variant>| {
             let asked = values.iter().map(Option::as_deref);
             variant.values.iter().map(Option::as_deref).eq(asked)
@@ -128,7 +172,10 @@ impl Route {
         let mut known = write(&self.known);
         if known.names == names && length <= LONGEST {
             if known.variants.len() >= MOST_VARIANTS {
-                known.variants.clear();
+                // The oldest: what is asked again comes again.
+                known.variants.remove(0);
+            } else {
+                self.grow(2 * length);
             }
             known.variants.push(Arc::clone(&variant));
         }

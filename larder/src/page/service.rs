@@ -1,6 +1,6 @@
 //! The answer to one request: serve, wait, or run the handler.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,7 +16,7 @@ use super::body::PageBody;
 use super::layer::{Settings, Site};
 use super::make::Made;
 use super::route::Route;
-use super::rules::storable::{Asked, may_use};
+use super::rules::storable::{Asked, is_personal, may_use};
 use super::sight::Sight;
 use crate::event::{Bypass, Miss, Outcome, Reason};
 
@@ -58,8 +58,10 @@ where
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
+    /// Always ready: a page that is kept needs nothing from the service inside, which is asked before
+    /// it is called.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
@@ -71,14 +73,13 @@ where
         {
             return Box::pin(std::future::ready(Ok(response)));
         }
-        // The instance that was polled ready is the one that is called.
-        let next = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, next);
+        let mut inner = self.inner.clone();
         let site = Arc::clone(&self.site);
         Box::pin(async move {
             match question {
                 Ok(Some(question)) => site.answer(inner, parts, body, question).await,
                 Ok(None) => {
+                    ready(&mut inner).await?;
                     let response = inner.call(Request::from_parts(parts, body)).await?;
                     let mut response = response.map(PageBody::own);
                     if let Some(ttl) = site.settings.view_ttl {
@@ -114,12 +115,12 @@ impl Site {
         }
         let settings = &self.settings;
         let asked = may_use(parts, &settings.rules)?;
-        if !body.is_end_stream() {
+        if !body.is_end_stream() && body.size_hint().exact() != Some(0) {
             return Err(Reason::RequestBody);
         }
         if let Some(hosts) = &settings.hosts {
             let host = settings.origin.host(parts);
-            if !hosts.iter().any(|known| known.eq_ignore_ascii_case(&host)) {
+            if !hosts.contains(&host) {
                 return Err(Reason::Host);
             }
         }
@@ -136,14 +137,12 @@ impl Site {
         parts: &request::Parts,
         question: &Question,
     ) -> Option<Response<PageBody<B>>> {
-        let Settings {
-            cache, rules, keys, ..
-        } = &self.settings;
+        let Settings { cache, keys, .. } = &self.settings;
         let route = &question.route;
-        let variant = route.variant(&parts.headers, rules.cookie_rule(), keys, cache);
+        let variant = route.variant(&parts.headers, keys, cache);
         let [list, page] = cache.look_at_pair_now(&route.list_key, &variant.key)?;
         let now = cache.shared.clock.now();
-        let entry = list.live(now)?;
+        let entry = list.usable(now)?;
         let list = route
             .list(entry)
             .filter(|list| *list.names == *variant.names)?;
@@ -191,14 +190,14 @@ impl Site {
         for _ in 0..MOST_ROUNDS {
             let sight = match self.look(&question, &parts.headers).await {
                 Ok(sight) => {
-                    self.store_answers();
+                    self.reading.works();
                     sight
                 }
                 Err(error) => {
-                    self.tell_of_store(&error);
+                    self.reading.fails(&error);
                     let outcome = Outcome::Bypass(Bypass::StoreFailed);
                     return self
-                        .pass(inner, parts, body, Some(question.asked), &outcome)
+                        .pass(inner, parts, body, Some(&question), &outcome)
                         .await;
                 }
             };
@@ -209,15 +208,22 @@ impl Site {
                     return Ok(self.serve(&parts.method, &parts.headers, page, &outcome));
                 }
                 Sight::NotOurs(reason) => {
+                    self.tell_once(reason);
                     let outcome = Outcome::Refused(reason);
                     return self
-                        .pass(inner, parts, body, Some(question.asked), &outcome)
+                        .pass(inner, parts, body, Some(&question), &outcome)
                         .await;
                 }
                 _ if let Some(reason) = never_leads(&parts) => {
                     let outcome = Outcome::Refused(reason);
                     return self
-                        .pass(inner, parts, body, Some(question.asked), &outcome)
+                        .pass(inner, parts, body, Some(&question), &outcome)
+                        .await;
+                }
+                _ if self.would_be_personal(&question) => {
+                    let outcome = Outcome::Bypass(Bypass::Passed);
+                    return self
+                        .pass(inner, parts, body, Some(&question), &outcome)
                         .await;
                 }
                 Sight::Stale(page, listed, variant) => {
@@ -234,15 +240,26 @@ impl Site {
                 Made::Again(errand) => (inner, parts, body) = errand,
                 Made::Alone((inner, parts, body), outcome) => {
                     return self
-                        .pass(inner, parts, body, Some(question.asked), &outcome)
+                        .pass(inner, parts, body, Some(&question), &outcome)
                         .await;
                 }
             }
         }
         let outcome = Outcome::Bypass(Bypass::WaitedTooLong);
-        self.pass(inner, parts, body, Some(question.asked), &outcome)
+        self.pass(inner, parts, body, Some(&question), &outcome)
             .await
     }
+
+    /// Whether the page that this request would make is known to be none for others.
+    fn would_be_personal(&self, question: &Question) -> bool {
+        let Settings { cache, rules, .. } = &self.settings;
+        is_personal(question.asked, rules) && question.route.is_personal(cache.shared.clock.now())
+    }
+}
+
+/// Waits until a service can be called, as it must before each call.
+pub(super) async fn ready<S: Service<R>, R>(service: &mut S) -> Result<(), S::Error> {
+    poll_fn(|context| service.poll_ready(context)).await
 }
 
 /// Why a request that finds no page is answered beside the cache: the answer would be none for

@@ -39,8 +39,7 @@ impl Site {
         let Self { settings, .. } = self;
         let (cache, route) = (&settings.cache, &question.route);
         loop {
-            let cookies = settings.rules.cookie_rule();
-            let variant = route.variant(headers, cookies, &settings.keys, cache);
+            let variant = route.variant(headers, &settings.keys, cache);
             let [list_look, page_look] = cache.look_at_pair(&route.list_key, &variant.key).await?;
             let now = cache.shared.clock.now();
             let listed = list_look.usable(now);

@@ -8,8 +8,16 @@ use crate::event::{Miss, Outcome, Reason};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
+/// What became of the handler's response.
+#[derive(Clone, Copy)]
+pub(super) enum Stored {
+    Yes,
+    /// Not, or not yet known; and why.
+    No(Option<Reason>),
+}
+
 /// Adds our member to `Cache-Status`, behind those of caches nearer to the origin (RFC 9211 §2).
-pub(super) fn add(headers: &mut HeaderMap, outcome: &Outcome, kept: Option<Reason>) {
+pub(super) fn add(headers: &mut HeaderMap, outcome: &Outcome, stored: Stored) {
     let mut text = String::with_capacity(48);
     // Writing into a String cannot fail.
     let _ = match outcome {
@@ -32,12 +40,12 @@ pub(super) fn add(headers: &mut HeaderMap, outcome: &Outcome, kept: Option<Reaso
             write!(text, "Larder; fwd=bypass; detail={outcome}")
         }
     };
-    if let (Outcome::Miss(miss), None) = (outcome, kept) {
-        let _ = write!(text, "; stored; detail={miss}");
-    }
-    if let (Outcome::Miss(_), Some(reason)) = (outcome, kept) {
-        let _ = write!(text, "; detail={reason}");
-    }
+    let _ = match (outcome, stored) {
+        (Outcome::Miss(miss), Stored::Yes) => write!(text, "; stored; detail={miss}"),
+        (Outcome::Miss(_), Stored::No(Some(reason))) => write!(text, "; detail={reason}"),
+        (Outcome::Miss(miss), Stored::No(None)) => write!(text, "; detail={miss}"),
+        _ => Ok(()),
+    };
     if let Ok(value) = HeaderValue::try_from(text) {
         headers.append(CACHE_STATUS, value);
     }

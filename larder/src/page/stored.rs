@@ -22,8 +22,9 @@ use crate::{Key, Moment};
 /// The codec number of pages and header lists, which no codec of values has.
 pub(super) const PAGE: u8 = 16;
 
-/// How many variants of one URL are kept.
-const MOST_VARIANTS: usize = 64;
+/// How many variants of one URL are kept. Those that come first: a flood of made-up values is not to
+/// throw them out.
+pub(super) const MOST_VARIANTS: usize = 64;
 
 /// The value of a request header that a page was chosen by; `None` if it was absent.
 pub(super) type VaryValue = Option<Bytes>;

@@ -4,7 +4,6 @@
 //! values can throw out a lease. Who writes holds one of a few locks, chosen by the key; who reads
 //! a live value takes none of them.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,14 +13,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
-use super::{Found, Spaces, Store, Sum, Tags, When};
-use crate::entry::{Decoded, Entry, Head, Mark, Stamp, Value};
+use super::marks::Stripe;
+use super::{Found, Scan, Scanned, Spaces, Store, Sum, Tags, When};
+use crate::entry::{Decoded, Entry, Head, Mark, Stamp, Tag, Value};
 use crate::{Clock, Error, ErrorKind, Key, Moment, Result};
 
 /// What an entry costs besides its key and its bytes.
 const OVERHEAD: u64 = 192;
 /// Locks for writers; a power of two.
 const STRIPES: usize = 64;
+/// The share of the bytes that marks may take beside the entries, and the numbers of tags again.
+const SHARE: u64 = 8;
 /// How often what has expired is swept out.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -43,7 +45,7 @@ pub struct Memory(Arc<Inner>);
 struct Inner {
     entries: Entries,
     /// Leases and markers, by the lock that guards their keys.
-    stripes: Box<[Mutex<HashMap<Key, Mark>>]>,
+    stripes: Box<[Mutex<Stripe>]>,
     hasher: DefaultHashBuilder,
     spaces: Spaces,
     clock: Clock,
@@ -53,7 +55,7 @@ struct Inner {
 }
 
 type Entries = quick_cache::sync::Cache<Key, Arc<Entry>, Weight, DefaultHashBuilder, Quiet>;
-type Marks<'a> = MutexGuard<'a, HashMap<Key, Mark>>;
+type Marks<'a> = MutexGuard<'a, Stripe>;
 
 /// The room an entry takes; never less than its share of the entry limit, so that a limit in bytes
 /// bounds the number of entries as well.
@@ -74,8 +76,13 @@ fn weight(key: &Key, entry: &Entry) -> u64 {
     let tags = entry
         .tags
         .as_ref()
-        .map_or(0, |tags| tags.good_from.len() * 24);
-    (key.whole().len() + value + tags) as u64 + OVERHEAD
+        .map_or(0, |tags| tags.good_from.iter().map(cost_of_tag).sum());
+    (key.kept_len() + value + tags) as u64 + OVERHEAD
+}
+
+/// A tag is shared with those who asked for it, but may outlive them here.
+fn cost_of_tag((tag, _): &(Tag, u64)) -> usize {
+    tag.len() + 40
 }
 
 /// Does nothing when an entry is evicted.
@@ -105,6 +112,8 @@ pub struct MemoryBuilder {
 impl MemoryBuilder {
     /// How many bytes of keys and values to keep, with what keeping them costs. Default: 64 MiB.
     ///
+    /// Leases and markers may take an eighth of that besides, and the numbers of tags another for each
+    /// tag space.
     /// The store has a few independent parts, so that one entry may take at most an eighth or so.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes.max(4096);
@@ -134,7 +143,9 @@ impl MemoryBuilder {
 
     /// The store.
     pub fn build(self) -> Memory {
-        let least = self.max_bytes.div_ceil(self.max_entries);
+        // So that one entry more than allowed is too much, and all that are allowed are not.
+        let least = self.max_bytes / self.max_entries.saturating_add(1) + 1;
+        let share = self.max_bytes / SHARE;
         let shards = usize::try_from(self.max_bytes / (8 * least.max(OVERHEAD))).unwrap_or(8);
         let options = OptionsBuilder::new()
             .estimated_items_capacity(
@@ -150,9 +161,11 @@ impl MemoryBuilder {
         Memory(Arc::new(Inner {
             largest: entries.shard_capacity() / 10 * 9,
             entries,
-            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            stripes: (0..STRIPES)
+                .map(|_| Mutex::new(Stripe::new(share / STRIPES as u64)))
+                .collect(),
             hasher,
-            spaces: Spaces::default(),
+            spaces: Spaces::within(share),
             clock: self.clock,
             keep_decoded: self.keep_decoded,
             sweeping: AtomicBool::new(false),
@@ -197,6 +210,12 @@ impl Memory {
         self.0.spaces.forget();
     }
 
+    /// Loses the tags' numbers, era and counter with them.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn lose_numbers(&self) {
+        self.0.spaces.lose();
+    }
+
     /// Every value that is kept.
     #[cfg(feature = "simulation")]
     pub(crate) fn values(&self) -> Vec<(Key, Arc<Entry>)> {
@@ -239,23 +258,12 @@ impl Inner {
     }
 
     fn write(self: &Arc<Self>, key: &Key, mut entry: Entry, marks: &mut Marks<'_>) -> Result<()> {
+        let now = self.clock.now();
         marks.remove(key);
         if entry.value.is_none() {
             self.entries.remove(key);
-            let Entry {
-                stamp,
-                state,
-                state_until: until,
-                ..
-            } = entry;
-            marks.insert(
-                key.clone(),
-                Mark {
-                    stamp,
-                    state,
-                    until,
-                },
-            );
+            marks.insert(key, mark_of(&entry), now);
+            self.start_sweeping();
             return Ok(());
         }
         let weight = weight(key, &entry);
@@ -270,20 +278,7 @@ impl Inner {
             .with_hint("raise `max_bytes`"));
         }
         if entry.state != crate::State::Idle {
-            let Entry {
-                stamp,
-                state,
-                state_until: until,
-                ..
-            } = entry;
-            marks.insert(
-                key.clone(),
-                Mark {
-                    stamp,
-                    state,
-                    until,
-                },
-            );
+            marks.insert(key, mark_of(&entry), now);
         }
         if self.keep_decoded {
             entry.decoded = Some(Decoded::default());
@@ -321,6 +316,14 @@ impl Inner {
         {
             tracing::warn!(%error, "memory_sweeper_missing");
         }
+    }
+}
+
+fn mark_of(entry: &Entry) -> Mark {
+    Mark {
+        stamp: entry.stamp,
+        state: entry.state,
+        until: entry.state_until,
     }
 }
 
@@ -414,7 +417,7 @@ impl Store for Memory {
         let mut marks = self.0.marks(key);
         let may = self.0.slot(key, &marks).map(|found| found.stamp) == seen;
         if may {
-            marks.insert(key.clone(), mark);
+            marks.insert(key, mark, self.0.clock.now());
             // Marks are swept like entries, also in a store that holds nothing else.
             self.0.start_sweeping();
         }
@@ -427,10 +430,7 @@ impl Store for Memory {
             return Ok(None);
         };
         let head = entry.head();
-        let grace = entry
-            .stale_until
-            .left(entry.fresh_until)
-            .unwrap_or_default();
+        let grace = entry.grace();
         entry = entry.fresh_until(fresh_until).with_grace(grace);
         entry.stamp = Stamp::draw(&self.0.clock);
         entry.state = crate::State::Idle;
@@ -492,6 +492,22 @@ impl Store for Memory {
     async fn close(&self) -> Result<()> {
         Ok(())
     }
+
+    fn scan(&self) -> Option<&dyn Scan> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Scan for Memory {
+    async fn page(&self, scope: &str, from: Option<&str>, limit: usize) -> Result<Scanned> {
+        let now = self.0.clock.now();
+        let live = |(key, entry): (Key, Arc<Entry>)| {
+            (key.name().starts_with(scope) && entry.is_live(now)).then_some(key)
+        };
+        let keys = self.0.entries.iter().filter_map(live);
+        Ok(Scanned::of(keys, from, limit))
+    }
 }
 
 #[cfg(test)]
@@ -524,6 +540,83 @@ mod tests {
 
         assert!(memory.len() <= 100 && memory.len() > 50, "{memory:?}");
         assert!(memory.bytes() <= 1 << 20, "{memory:?}");
+    }
+
+    #[tokio::test]
+    async fn a_few_entries_are_a_few() {
+        for most in [1, 2, 3, 10, 100, 1000] {
+            let memory = Memory::builder().max_entries(most).build();
+
+            for number in 0..3 * most {
+                let name = format!(":1:{number}");
+                put(&memory, &name, bytes(10), None).await.unwrap();
+                assert!(memory.get_now(&Key::new(name)).unwrap().is_some());
+            }
+
+            let kept = memory.len() as u64;
+            assert!(kept <= most && kept >= most - most / 5, "{kept} of {most}");
+        }
+    }
+
+    #[tokio::test]
+    async fn names_of_tags_and_hashed_keys_are_counted() {
+        let memory = Memory::builder().max_bytes(1 << 16).build();
+        let tags = crate::Tagged {
+            era: 1,
+            good_from: vec![("t".repeat(1 << 12).into(), 1)],
+        };
+        let entry = Entry::new(memory.clock(), bytes(1)).with_tags(tags);
+        let key = Key::new(format!(":1:a {}", "k".repeat(1 << 12)));
+
+        memory.put(&key, entry, When::Always).await.unwrap();
+
+        assert!(memory.bytes() > 2 * (1 << 12) + 64, "{memory:?}");
+    }
+
+    #[tokio::test]
+    async fn numbers_of_tags_are_bounded_by_bytes() {
+        let memory = Memory::builder().max_bytes(1 << 20).build();
+        let raise = |names: Vec<crate::Tag>| {
+            let memory = memory.clone();
+            async move {
+                let tags = Tags {
+                    space: "",
+                    names: &names,
+                };
+                memory.raise(tags).await.unwrap()
+            }
+        };
+        let first: Vec<crate::Tag> = vec!["first".into()];
+        let number = raise(first.clone()).await;
+
+        for tag in 0..2000 {
+            raise(vec![format!("{tag}{}", "t".repeat(1000)).into()]).await;
+        }
+
+        let tags = Tags {
+            space: "",
+            names: &first,
+        };
+        let numbers = memory.get(&[], Some(tags)).await.unwrap().numbers.unwrap();
+        assert!(
+            numbers.of[0].is_none() && numbers.floor >= number,
+            "{numbers:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn touch_keeps_a_grace_without_end() {
+        let memory = Memory::new();
+        let (key, clock) = (Key::new(":1:k"), memory.clock());
+        let soon = clock.now().plus(Duration::from_mins(1));
+        let entry = Entry::new(clock, bytes(1)).fresh_until(soon);
+        let entry = entry.with_grace(Duration::MAX);
+        memory.put(&key, entry, When::Always).await.unwrap();
+
+        memory.touch(&key, soon).await.unwrap();
+
+        let after = memory.get_now(&key).unwrap().unwrap();
+        assert_eq!(after.stale_until, Moment::NEVER);
     }
 
     #[tokio::test]

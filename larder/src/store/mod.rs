@@ -5,8 +5,11 @@
 //! | `memcached/` | memcached servers |
 //! | `memory.rs` | in this process, bounded by bytes and entries |
 //! | `redis/` | a Redis or Valkey server |
+//! | `marks.rs` | leases and markers in this process, within bounds |
 //! | `null.rs` | nowhere: for development and for turning a cache off |
 
+#[cfg(feature = "memory")]
+mod marks;
 #[cfg(feature = "memcached")]
 mod memcached;
 #[cfg(feature = "memory")]
@@ -15,6 +18,7 @@ mod null;
 mod numbers;
 #[cfg(feature = "redis")]
 mod redis;
+mod scan;
 
 use std::fmt::{Debug, Display};
 use std::sync::Arc;
@@ -33,6 +37,7 @@ pub use numbers::Numbers;
 pub(crate) use numbers::Spaces;
 #[cfg(feature = "redis")]
 pub use redis::{Redis, RedisBuilder};
+pub use scan::{Scan, Scanned};
 
 /// When [`Store::put`] may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +48,8 @@ pub enum When {
     IfAbsent,
     /// Only where a verb sees a value.
     IfPresent,
-    /// Only if the slot still has this stamp.
+    /// Only if the slot still has this stamp. [`Stamp::PLAIN`] tells nothing apart: where that is
+    /// all that a slot has, nothing is written.
     IfStamp(Stamp),
 }
 
@@ -90,7 +96,8 @@ pub enum Sum {
 /// write gives the slot the stamp it carries, or a new one. Nothing may wait without a time limit.
 ///
 /// *For callers.* An error says that the act may or may not have happened, unless its kind is
-/// `Invalid`, `TooLarge` or `Unsupported`: then nothing happened.
+/// `Invalid` or `Unsupported`: then nothing happened; or `TooLarge`: then nothing was written, and where
+/// it was to be written nothing is left.
 ///
 /// *For wrappers.* There are no default methods: forward every one, `get_now` included.
 #[async_trait]
@@ -145,6 +152,9 @@ pub trait Store: Debug + Display + Send + Sync + 'static {
 
     /// Lets go of connections and finishes what is under way.
     async fn close(&self) -> Result<()>;
+
+    /// The power to list keys, if the store has it.
+    fn scan(&self) -> Option<&dyn Scan>;
 }
 
 macro_rules! forward_to_inner {
@@ -190,6 +200,9 @@ macro_rules! forward_to_inner {
             }
             async fn close(&self) -> Result<()> {
                 (**self).close().await
+            }
+            fn scan(&self) -> Option<&dyn Scan> {
+                (**self).scan()
             }
         }
     };

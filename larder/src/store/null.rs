@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Found, Numbers, Store, Sum, Tags, When};
+use super::{Found, Numbers, Scan, Scanned, Store, Sum, Tags, When};
 use crate::entry::{Entry, Head, Mark, Stamp};
 use crate::{Clock, Key, Moment, Result};
 
@@ -101,5 +101,16 @@ impl Store for Null {
 
     async fn close(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn scan(&self) -> Option<&dyn Scan> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Scan for Null {
+    async fn page(&self, _: &str, _: Option<&str>, _: usize) -> Result<Scanned> {
+        Ok(Scanned::default())
     }
 }

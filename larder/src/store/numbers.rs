@@ -70,12 +70,27 @@ mod spaces {
     use crate::entry::Tag;
     use crate::store::Tags;
 
-    /// Numbers kept before the oldest half is dropped and the floor raised over it.
-    const MOST: usize = 1 << 20;
+    /// Bytes of numbers that a space keeps before the oldest half is dropped and the floor raised over
+    /// it, unless told otherwise.
+    const MOST: u64 = 64 * 1024 * 1024;
+    /// What it keeps at least: some hundreds of tags.
+    const LEAST: u64 = 64 * 1024;
+    /// What a number costs besides the name of its tag.
+    const OVERHEAD: usize = 64;
 
     /// The tag spaces of a store in this process, under one lock.
-    #[derive(Debug, Default)]
-    pub(crate) struct Spaces(RwLock<HashMap<Box<str>, Space>>);
+    #[derive(Debug)]
+    pub(crate) struct Spaces {
+        spaces: RwLock<HashMap<Box<str>, Space>>,
+        /// How many bytes of numbers each may keep.
+        most: u64,
+    }
+
+    impl Default for Spaces {
+        fn default() -> Self {
+            Self::within(MOST)
+        }
+    }
 
     #[derive(Debug)]
     struct Space {
@@ -83,9 +98,19 @@ mod spaces {
         seq: u64,
         floor: u64,
         of: HashMap<Tag, u64>,
+        /// What they cost.
+        bytes: u64,
     }
 
     impl Spaces {
+        /// Spaces that keep numbers of `most` bytes each.
+        pub(crate) fn within(most: u64) -> Self {
+            Self {
+                spaces: RwLock::default(),
+                most: most.max(LEAST),
+            }
+        }
+
         /// The numbers of `tags`; a space that nobody has used gets its era now.
         pub(crate) fn read(&self, tags: Tags<'_>, clock: &Clock) -> Numbers {
             if let Some(space) = self.shared().get(tags.space) {
@@ -99,9 +124,11 @@ mod spaces {
             self.with(tags.space, clock, |space| {
                 space.seq += 1;
                 for tag in tags.names {
-                    space.of.insert(tag.clone(), space.seq);
+                    if space.of.insert(tag.clone(), space.seq).is_none() {
+                        space.bytes += cost(tag);
+                    }
                 }
-                if space.of.len() > MOST {
+                while space.bytes > self.most {
                     space.drop_oldest_half();
                 }
                 space.seq
@@ -115,29 +142,38 @@ mod spaces {
                 space.seq += 1;
                 space.floor = space.seq;
                 space.of.clear();
+                space.bytes = 0;
             });
         }
 
         /// Drops the oldest half of the numbers, as happens when there are too many.
         #[cfg(feature = "simulation")]
         pub(crate) fn forget(&self) {
-            let mut spaces = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
             for space in spaces.values_mut().filter(|space| !space.of.is_empty()) {
                 space.drop_oldest_half();
             }
         }
 
+        /// Drops all that is known of every space.
+        #[cfg(feature = "simulation")]
+        pub(crate) fn lose(&self) {
+            let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
+            spaces.clear();
+        }
+
         fn shared(&self) -> RwLockReadGuard<'_, HashMap<Box<str>, Space>> {
-            self.0.read().unwrap_or_else(PoisonError::into_inner)
+            self.spaces.read().unwrap_or_else(PoisonError::into_inner)
         }
 
         fn with<R>(&self, name: &str, clock: &Clock, act: impl FnOnce(&mut Space) -> R) -> R {
-            let mut spaces = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
             let new = || Space {
                 era: clock.random(),
                 seq: 0,
                 floor: 0,
                 of: HashMap::new(),
+                bytes: 0,
             };
             act(spaces.entry(name.into()).or_insert_with(new))
         }
@@ -163,7 +199,12 @@ mod spaces {
             let (_, &mut median, _) = numbers.select_nth_unstable(middle);
             self.of.retain(|_, number| *number > median);
             self.floor = self.floor.max(median);
+            self.bytes = self.of.keys().map(cost).sum();
         }
+    }
+
+    fn cost(tag: &Tag) -> u64 {
+        (tag.len() + OVERHEAD) as u64
     }
 
     #[cfg(test)]
@@ -177,6 +218,7 @@ mod spaces {
                 seq: 4,
                 floor: 0,
                 of: HashMap::new(),
+                bytes: 0,
             };
             for (number, tag) in (1..).zip(["a", "b", "c", "d"]) {
                 space.of.insert(tag.into(), number);

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, Request, Uri, request};
 use larder::django_keys::{KeyFormat, fragment_key};
 use larder::page::keys::{self, KeyOptions, Origin};
-use larder::page::rules::{Cookies, Vary, vary};
+use larder::page::rules::{Vary, vary};
 use serde_json::{Value, json};
 
 use crate::django::{Version, check, text};
@@ -19,7 +19,7 @@ fn http_key() {
             panic!("no vector says `*`")
         };
         let list = keys::header_list(&names, &options);
-        let values = vary::values(&list, &sent, &Cookies::Private);
+        let values = vary::values(&list, &sent);
         let page_key = |method: &str| keys::page_key(method, &uri, &values, &options);
         let learned = page_key(input["method"].as_str().unwrap_or("GET"));
         let header_list_key = keys::header_list_key(&uri, &options);

@@ -118,6 +118,11 @@ impl Ground {
         }
     }
 
+    /// Its name and where it is, if processes can share it.
+    pub(crate) fn into_shared(self) -> Option<(&'static str, String)> {
+        (self.name == "redis").then(|| (self.name, self.store.to_string()))
+    }
+
     /// A cache with Django's defaults.
     pub(crate) fn cache(&self) -> Cache {
         self.builder("").build().expect("good settings")

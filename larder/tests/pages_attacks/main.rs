@@ -5,7 +5,9 @@
 mod bodies;
 mod herds;
 mod layers;
+mod lists;
 mod slots;
+mod somebodys;
 mod stores;
 mod urls;
 mod variants;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use larder::page::CacheLayer;
-use larder::store::{Found, Memory, Store, Sum, Tags, When};
+use larder::store::{Found, Memory, Scan, Store, Sum, Tags, When};
 use larder::{Cache, Clock, Entry, Error, ErrorKind, Head, Key, Mark, Moment, Result};
 use tokio::time::{Instant, sleep};
 
@@ -117,6 +117,10 @@ impl Store for Faulty {
     }
     async fn close(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn scan(&self) -> Option<&dyn Scan> {
+        self.memory.scan()
     }
 }
 

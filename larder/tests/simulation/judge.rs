@@ -1,5 +1,6 @@
 //! Writes down what happens in a course, and says which promise it breaks.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -94,6 +95,8 @@ pub(crate) struct Judge {
     trace: bool,
     /// The longest an act of the store takes.
     slowest: Duration,
+    /// Whether acts of the store may fail at all.
+    may_fail: bool,
     book: Mutex<Book>,
 }
 
@@ -124,6 +127,7 @@ impl Judge {
             began: Instant::now(),
             trace,
             slowest: plan.faults.slowest(),
+            may_fail: plan.kind == Kind::Faulty,
             book: Mutex::new(book),
         }
     }
@@ -396,12 +400,41 @@ impl Judge {
         let may = match error {
             // One of many may bear the name of another that was loaded along with it.
             FetchError::Load(load) => is_known && is_recent(&book.loads[**load]),
-            FetchError::Store(error) if error.kind() != ErrorKind::LoadFailed => true,
+            FetchError::Store(error) if error.kind() != ErrorKind::LoadFailed => self.may_fail,
             _ => is_known,
         };
         if !may {
             self.blame(book, || {
                 format!("call {call} was told of no load's failure: {error:?}")
+            });
+        }
+    }
+
+    /// An error of many is the error of one of them.
+    pub(crate) fn end_with_error(&self, calls: &BTreeMap<usize, usize>, error: &FetchError<usize>) {
+        let mut book = self.book();
+        let since = |call: usize, book: &Book| {
+            book.calls[call]
+                .began
+                .saturating_sub(RETRY_AFTER + 4 * self.slowest)
+        };
+        let failed = calls.iter().any(|(key, call)| {
+            let since = since(*call, &book);
+            book.loads.iter().any(|load| {
+                let ended = [Ended::Failed, Ended::Dropped];
+                load.key == *key
+                    && load
+                        .ended
+                        .is_some_and(|(how, at, _)| ended.contains(&how) && at >= since)
+            })
+        });
+        let may = match error {
+            FetchError::Store(error) if error.kind() != ErrorKind::LoadFailed => self.may_fail,
+            _ => failed,
+        };
+        if !may {
+            self.blame(&mut book, || {
+                format!("calls {calls:?} were told of no load's failure: {error:?}")
             });
         }
     }

@@ -79,9 +79,11 @@ fn one_course_step_by_step() {
         return;
     };
     hush();
-    let name = std::env::var("LARDER_RULE").unwrap_or_default();
-    let rule = RULES.iter().find(|rule| format!("{rule:?}") == name);
-    let breach = world::run(seed, rule.copied(), true);
+    let rule = std::env::var("LARDER_RULE").ok().map(|name| {
+        let rule = RULES.iter().find(|rule| format!("{rule:?}") == name);
+        *rule.unwrap_or_else(|| panic!("there is no rule `{name}`; the rules are {RULES:?}"))
+    });
+    let breach = world::run(seed, rule, true);
     assert_eq!(breach, None);
 }
 
@@ -89,6 +91,11 @@ macro_rules! rules {
     ($($rule:ident is_missed_when_broken as $test:ident),* $(,)?) => {
         /// Every rule of the engine.
         const RULES: &[Rule] = &[$(Rule::$rule),*];
+
+        #[test]
+        fn every_rule_has_a_test() {
+            assert_eq!(RULES.len(), Rule::COUNT, "{RULES:?}");
+        }
         $(
             #[test]
             fn $test() {
@@ -112,6 +119,7 @@ rules! {
     KnowHowFar is_missed_when_broken as a_joiner_after_the_last_look_is_noticed,
     PassOn is_missed_when_broken as tags_lost_with_what_is_not_kept_are_noticed,
     SetFromScope is_missed_when_broken as a_set_by_hand_of_what_a_load_read_is_noticed,
+    JoinInOneEra is_missed_when_broken as a_joiner_of_another_era_is_noticed,
     JoinUnderLease is_missed_when_broken as joining_without_a_lease_is_noticed,
     StartOver is_missed_when_broken as a_joiner_that_does_not_start_over_is_noticed,
     ReadAgain is_missed_when_broken as a_stale_value_not_read_again_is_noticed,

@@ -79,6 +79,8 @@ pub(crate) enum Act {
     Sweep,
     /// The oldest numbers of tags go.
     Forget,
+    /// All numbers of tags go, and the counter with them.
+    LoseNumbers,
     Snapshot,
     Restart,
     Restore,
@@ -183,7 +185,7 @@ impl Plan {
         let choice = match self.kind {
             Kind::Calm => chance.u8(..62),
             Kind::Busy => chance.u8(..100),
-            Kind::Faulty => chance.u8(..112),
+            Kind::Faulty => chance.u8(..118),
         };
         match choice {
             ..45 => fetch(chance),
@@ -204,6 +206,7 @@ impl Plan {
             100..103 => Act::Snapshot,
             103..105 => Act::Restart,
             105..108 => Act::Restore,
+            108..114 => Act::LoseNumbers,
             _ => Act::Crash,
         }
     }

@@ -74,8 +74,10 @@ async fn course(seed: u64, broken: Option<Rule>, trace: bool) -> Arc<World> {
         tasks.extend(world.begin(step).await);
     }
     for task in tasks {
-        // Those of a crashed process end as they do.
-        let _ = task.await;
+        // Those of a crashed process end as they do, but none by a panic of the engine's own.
+        if task.await.is_err_and(|error| error.is_panic()) {
+            world.judge.complain("a caller's task panicked".to_owned());
+        }
     }
     world.finish().await;
     world
@@ -145,6 +147,7 @@ impl World {
                 match act {
                     Act::Sweep => self.server.sweep(),
                     Act::Forget => self.server.forget_numbers(),
+                    Act::LoseNumbers => self.server.lose_numbers(),
                     Act::Snapshot => self.server.take_snapshot(),
                     Act::Restart => self.server.restart(),
                     Act::Restore => self.server.restore().await,
@@ -325,9 +328,13 @@ impl World {
             return self.judge.hung(calls[first]);
         };
         match fetched {
-            Err(error) => self
-                .judge
-                .say(|| format!("calls {calls:?} return {error:?}")),
+            Err(error) => {
+                // Whose load it was that failed is not said; that one did, is known.
+                for call in calls.values() {
+                    self.judge.say(|| format!("call {call} returns {error:?}"));
+                }
+                self.judge.end_with_error(&calls, &error);
+            }
             Ok(mut found) => {
                 for (key, call) in calls {
                     let value: Option<Fetched> = found.remove(&name(key)).map(Ok);

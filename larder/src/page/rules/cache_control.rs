@@ -93,8 +93,24 @@ impl CacheControl {
         let mut said = Self::default();
         for member in lines.iter().flat_map(|line| members(line.as_ref())) {
             said.take(&directive(member));
+            said.take_refusals(member);
         }
         said
+    }
+
+    /// Heeds a refusal that a wrong separator hides, as in `private; max-age=60`: to keep what somebody wanted to be
+    /// private is worse than not to keep what was not.
+    fn take_refusals(&mut self, member: &str) {
+        let plain = member.split('"').next().unwrap_or_default();
+        let words = plain.split([';', ' ', '\t']);
+        for name in words.map(|word| word.split('=').next().unwrap_or_default()) {
+            match name.to_ascii_lowercase().as_str() {
+                "no-store" => self.no_store = true,
+                "private" => self.private = true,
+                "no-cache" if self.no_cache == NoCache::No => self.no_cache = NoCache::All,
+                _ => {}
+            }
+        }
     }
 
     fn take(&mut self, Directive { name, value }: &Directive<'_>) {
@@ -122,9 +138,9 @@ impl CacheControl {
         }
     }
 
-    /// Reports whether the response was declared fit for everybody: by `public` or by `s-maxage`.
+    /// Reports whether the response was declared fit for everybody: by `public`, or by an `s-maxage` of more than zero.
     pub fn is_shared(&self) -> bool {
-        self.public || self.s_maxage.is_some()
+        self.public || self.s_maxage.is_some_and(|age| !age.is_zero())
     }
 }
 

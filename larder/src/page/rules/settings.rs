@@ -21,6 +21,7 @@ pub struct Rules {
     pub(super) cookies: Cookies,
     pub(super) body_limit: u64,
     pub(super) clients_decide: bool,
+    pub(super) behind_proxy: bool,
 }
 
 /// What the cookies of a request mean for a page.
@@ -42,6 +43,7 @@ impl Default for Rules {
             cookies: Cookies::default(),
             body_limit: BODY_LIMIT,
             clients_decide: false,
+            behind_proxy: false,
         }
     }
 }
@@ -60,7 +62,8 @@ impl Rules {
 
     /// By default every cookie makes a request private: the cookies that matter, each combination with its own page.
     ///
-    /// All others have no part in any page, also where a response says `Vary: Cookie`.
+    /// All others have no part in any page. A response that says `Vary: Cookie` knows better, and has a page per `Cookie`
+    /// header.
     pub fn cookies<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.cookies = Cookies::Only(names.into_iter().map(Into::into).collect());
         self
@@ -86,9 +89,13 @@ impl Rules {
         self
     }
 
-    /// Returns what the cookies of a request mean.
-    pub fn cookie_rule(&self) -> &Cookies {
-        &self.cookies
+    /// Off by default: `X-Forwarded-Host` is the proxy's word on the host, and not a disguise.
+    ///
+    /// Without it a request whose `X-Forwarded-Host` differs from its `Host` passes uncached: a handler that believes the
+    /// former would fill a page of the latter.
+    pub fn behind_proxy(mut self) -> Self {
+        self.behind_proxy = true;
+        self
     }
 
     /// Returns the longest body that is kept.

@@ -5,12 +5,13 @@
 //! clients decide, and a `Range` gets the whole page.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, HOST, PRAGMA,
-    SET_COOKIE, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    COOKIE, HOST, PRAGMA, SET_COOKIE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, request, response};
 
 use super::validators::CONDITIONS;
+use super::vary::{self, MATTERS};
 use super::{CacheControl, Cookies, NoCache, Reason, Rules, Vary, joined};
 
 /// What matters about a request whose page may come from the cache: all that is needed once its headers are gone.
@@ -35,7 +36,7 @@ pub struct Asked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Kept {
-    /// The request headers that choose among its variants, in lower case; `cookie` is among them if certain cookies matter.
+    /// What chooses among its variants: request headers in lower case, and cookies that matter, each as `cookie:NAME`.
     pub vary: Vec<String>,
     /// Who may have it.
     pub audience: Audience,
@@ -103,14 +104,17 @@ pub fn may_use(request: &request::Parts, rules: &Rules) -> Result<Asked, Reason>
     if request.method != Method::GET && request.method != Method::HEAD {
         return Err(Reason::Method);
     }
-    let marks = Marks::of(&request.headers);
     let target = request.uri.authority();
+    let marks = Marks::of(&request.headers, rules.behind_proxy);
     let differs = marks
         .host
         .zip(target)
         .is_some_and(|(host, target)| host != target.as_str().as_bytes());
     if marks.hosts > 1 || differs {
         return Err(Reason::Hosts);
+    }
+    if marks.disguised {
+        return Err(Reason::Disguised);
     }
     if marks.upgrade {
         return Err(Reason::Upgrade);
@@ -148,10 +152,12 @@ struct Marks<'a> {
     upgrade: bool,
     body: bool,
     conditional: bool,
+    /// It may be asking for another host or method than it seems to.
+    disguised: bool,
 }
 
 impl<'a> Marks<'a> {
-    fn of(headers: &'a HeaderMap) -> Self {
+    fn of(headers: &'a HeaderMap, behind_proxy: bool) -> Self {
         let mut marks = Self::default();
         for (name, value) in headers {
             if name == HOST {
@@ -169,9 +175,46 @@ impl<'a> Marks<'a> {
                 marks.body = true;
             } else if CONDITIONS.contains(name) {
                 marks.conditional = true;
+            } else if DISGUISES.contains(&name.as_str()) {
+                marks.disguised |= is_disguise(headers, name, value, behind_proxy);
             }
         }
         marks
+    }
+}
+
+/// Headers by which handlers are known to take another host, method or path than the key has.
+const DISGUISES: [&str; 7] = [
+    "forwarded",
+    "x-forwarded-host",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+];
+
+/// Whether this line says something else than the request itself. Proxies repeat the host, and that is no disguise.
+fn is_disguise(
+    headers: &HeaderMap,
+    name: &http::HeaderName,
+    value: &HeaderValue,
+    behind_proxy: bool,
+) -> bool {
+    let asked = headers.get(HOST).map(HeaderValue::as_bytes);
+    match name.as_str() {
+        "x-forwarded-host" => !behind_proxy && asked != Some(value.as_bytes()),
+        "forwarded" => {
+            let lower = value.as_bytes().to_ascii_lowercase();
+            let parts = lower.split(|&byte| byte == b';' || byte == b',');
+            let mut hosts = parts.filter_map(|part| part.trim_ascii().strip_prefix(b"host="));
+            hosts.any(|host| {
+                let host = host.strip_prefix(b"\"").unwrap_or(host);
+                let host = host.strip_suffix(b"\"").unwrap_or(host);
+                asked.is_none_or(|asked| !asked.eq_ignore_ascii_case(host))
+            })
+        }
+        _ => true,
     }
 }
 
@@ -191,7 +234,7 @@ impl<'a> Marks<'a> {
 ///
 /// assert_eq!(keep(Rules::new()), Err(Reason::Cookie));
 /// assert_eq!(keep(Rules::new().ignore_cookies()), Ok(vec![]));
-/// assert_eq!(keep(Rules::new().cookies(["theme"])), Ok(vec!["cookie".to_owned()]));
+/// assert_eq!(keep(Rules::new().cookies(["theme"])), Ok(vec!["cookie:theme".to_owned()]));
 /// ```
 pub fn may_keep(asked: Asked, response: &response::Parts, rules: &Rules) -> Result<Kept, Reason> {
     let headers = &response.headers;
@@ -205,20 +248,45 @@ pub fn may_keep(asked: Asked, response: &response::Parts, rules: &Rules) -> Resu
 
     let audience = Audience {
         with_cookies: said.is_shared() || varies_on("cookie"),
-        // RFC 9111 §3.5 names these three directives.
-        with_authorization: said.is_shared() || said.must_revalidate || varies_on("authorization"),
+        // RFC 9111 §3.5 names `must-revalidate` as well, but only for a cache that asks the origin again.
+        with_authorization: said.is_shared() || varies_on("authorization"),
         from_cookies: asked.cookies,
         by_cookies: matches!(rules.cookies, Cookies::Only(_)),
     };
     open_to(asked, audience, rules)?;
-    if audience.by_cookies && !varies_on("cookie") {
-        names.push("cookie".to_owned());
+    // A response that varies on the whole header knows better than the program.
+    if let Cookies::Only(which) = &rules.cookies
+        && !varies_on("cookie")
+    {
+        names.extend(which.iter().map(|name| format!("{MATTERS}{name}")));
+    }
+    // What is encoded was chosen by what the client accepts, whether the response says so or not.
+    if is_encoded(headers) && !names.iter().any(|known| known == "accept-encoding") {
+        names.push("accept-encoding".to_owned());
     }
     Ok(Kept {
         vary: names,
         audience,
         said,
     })
+}
+
+/// Adds to `Vary` what the choice among a kept page's variants was made by and the response did not name: whoever keeps
+/// the page further on has to choose in the same way.
+pub fn patch_vary(headers: &mut HeaderMap, kept: &Kept) {
+    let cookies = kept.vary.iter().any(|name| name.starts_with(MATTERS));
+    let encoded = kept.vary.iter().any(|name| name == "accept-encoding");
+    for (needed, name) in [(cookies, "Cookie"), (encoded, "Accept-Encoding")] {
+        if needed {
+            vary::patch_vary_headers(headers, &[name]);
+        }
+    }
+}
+
+/// Whether a request carries something of its sender's that its page must not depend on: what comes of it may be another
+/// thing than what others get.
+pub fn is_personal(asked: Asked, rules: &Rules) -> bool {
+    asked.authorization || (asked.cookies && rules.cookies == Cookies::Private)
 }
 
 /// Decides whether a kept page may answer a request.
@@ -330,13 +398,34 @@ fn lists(line: &HeaderValue, wanted: &str) -> bool {
     members.any(|member| member.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
+/// Media types of bodies that need not come to an end.
+const STREAMS: [&str; 6] = [
+    "application/grpc",
+    "application/json-seq",
+    "application/stream+json",
+    "application/x-ndjson",
+    "multipart/x-mixed-replace",
+    "text/event-stream",
+];
+
 fn is_event_stream(headers: &HeaderMap) -> bool {
     let text = joined(headers, &CONTENT_TYPE, ",").unwrap_or_default();
-    text.split([';', ','])
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .eq_ignore_ascii_case("text/event-stream")
+    let kind = text.split([';', ',']).next().unwrap_or_default().trim();
+    // One that says how long it is has an end.
+    STREAMS
+        .iter()
+        .any(|stream| kind.eq_ignore_ascii_case(stream))
+        && length(headers).is_none()
+}
+
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let encoded = |line: &HeaderValue| {
+        !line
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"identity")
+    };
+    headers.get_all(CONTENT_ENCODING).iter().any(encoded)
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {

@@ -232,7 +232,14 @@ fn page_for_a_request_with_credentials_is_kept_only_if_it_is_said() {
         (&[("vary", "Cookie")], Some(Reason::Authorization)),
         (&[("cache-control", "public")], None),
         (&[("cache-control", "s-maxage=60")], None),
-        (&[("cache-control", "must-revalidate")], None),
+        (
+            &[("cache-control", "must-revalidate")],
+            Some(Reason::Authorization),
+        ),
+        (
+            &[("cache-control", "s-maxage=0")],
+            Some(Reason::Authorization),
+        ),
         (&[("vary", "Authorization")], None),
     ] {
         for rules in [
@@ -290,7 +297,10 @@ fn cookies_that_matter_are_part_of_what_the_page_varies_on() {
             .vary
     };
 
-    assert_eq!(vary(&[("vary", "Accept")], &only), ["accept", "cookie"]);
+    assert_eq!(
+        vary(&[("vary", "Accept")], &only),
+        ["accept", "cookie:theme"]
+    );
     assert_eq!(vary(&[("vary", "Cookie")], &only), ["cookie"]);
     assert_eq!(vary(&[("vary", "Accept")], &Rules::new()), ["accept"]);
     assert_eq!(

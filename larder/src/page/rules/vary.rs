@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use http::header::{COOKIE, VARY};
 use http::{HeaderMap, HeaderName};
 
-use super::{Cookies, joined, replace};
+use super::{joined, replace};
+
+/// Begins the name of a variant's choice that is one cookie and not a whole header; no header's name holds a colon.
+pub const MATTERS: &str = "cookie:";
 
 /// What a response varies on.
 ///
@@ -94,29 +97,25 @@ pub fn has_vary_header(headers: &HeaderMap, name: &str) -> bool {
 /// Returns the request's value for each name, `None` for a header that is absent, which is not the same as an empty one.
 ///
 /// Several lines of a header are one value, joined by `,`; those of `Cookie` by `; `, as HTTP/2 splits them (RFC 9113
-/// §8.2.3). With [`Cookies::Only`] the value of `cookie` is what these cookies say, a name alone where there is no such
-/// cookie: `lang; theme=dark`.
+/// §8.2.3). The name `cookie:lang` stands for the cookie `lang` alone, whose values are joined in the same way.
+///
+/// Cookies that handlers may read in different ways (a name with an escape, bytes that are not ASCII) cannot be told apart
+/// one by one: a request with such a line has its whole `Cookie` header as the value of each cookie.
 ///
 /// ```
-/// use larder::page::rules::{Cookies, vary};
+/// use larder::page::rules::vary;
 ///
 /// let mut headers = http::HeaderMap::new();
 /// headers.insert("accept", "text/html".parse().expect("a header value"));
 ///
-/// let values = vary::values(&["accept".into(), "cookie".into()], &headers, &Cookies::Private);
+/// let values = vary::values(&["accept".into(), "cookie".into()], &headers);
 ///
 /// assert_eq!(values, [Some(b"text/html".as_slice().into()), None]);
 /// ```
-pub fn values<'a>(
-    names: &[String],
-    headers: &'a HeaderMap,
-    cookies: &Cookies,
-) -> Vec<Option<Cow<'a, [u8]>>> {
-    let value = |name: &String| match cookies {
-        Cookies::Only(which) if name == "cookie" => {
-            Some(Cow::Owned(chosen_cookies(headers, which)))
-        }
-        _ => value(headers, name),
+pub fn values<'a>(names: &[String], headers: &'a HeaderMap) -> Vec<Option<Cow<'a, [u8]>>> {
+    let value = |name: &String| match name.strip_prefix(MATTERS) {
+        Some(cookie) => one_cookie(headers, cookie.as_bytes()),
+        None => value(headers, name),
     };
     names.iter().map(value).collect()
 }
@@ -135,26 +134,28 @@ fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, [u8]>> {
     Some(value)
 }
 
-/// Returns the cookies that matter as one header value, in the order in which the program named them.
-fn chosen_cookies(headers: &HeaderMap, which: &[String]) -> Vec<u8> {
-    let sent: Vec<(&[u8], &[u8])> = headers
-        .get_all(COOKIE)
+/// Returns the values that a request gives to one cookie.
+fn one_cookie<'a>(headers: &'a HeaderMap, name: &[u8]) -> Option<Cow<'a, [u8]>> {
+    let lines = headers.get_all(COOKIE);
+    if lines.iter().any(|line| is_ambiguous(line.as_bytes())) {
+        // Behind a byte that no cookie can have, so that it is nobody's value.
+        let whole = value(headers, COOKIE.as_str())?;
+        return Some(Cow::Owned([b"\0", &*whole].concat()));
+    }
+    let mut values = lines
         .iter()
         .flat_map(|line| pairs(line.as_bytes()))
-        .collect();
-    let mut said = Vec::new();
-    for name in which.iter().map(String::as_bytes) {
-        let before = said.len();
-        let values = sent
-            .iter()
-            .filter(|(sent, _)| *sent == name)
-            .map(|(_, value)| *value);
-        said.extend(values.map(|value| [name, b"=", value].concat()));
-        if said.len() == before {
-            said.push(name.to_vec());
-        }
-    }
-    said.join(&b"; "[..])
+        .filter(|(sent, _)| *sent == name)
+        .map(|(_, value)| value);
+    let first = Cow::Borrowed(values.next()?);
+    Some(values.fold(first, |said, value| {
+        Cow::Owned([&*said, b"; ", value].concat())
+    }))
+}
+
+/// Whether readers of cookies differ about this line: some decode names, some drop a line that is not ASCII.
+fn is_ambiguous(line: &[u8]) -> bool {
+    !line.is_ascii() || pairs(line).any(|(name, _)| name.contains(&b'%'))
 }
 
 fn pairs(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -190,8 +191,8 @@ mod tests {
             })
     }
 
-    fn one(name: &str, headers: &HeaderMap, cookies: &Cookies) -> Option<String> {
-        let value = values(&[name.to_owned()], headers, cookies).remove(0);
+    fn one(name: &str, headers: &HeaderMap) -> Option<String> {
+        let value = values(&[name.to_owned()], headers).remove(0);
         value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -220,12 +221,9 @@ mod tests {
     fn absent_header_is_not_an_empty_one() {
         let headers = headers(&[("accept", "")]);
 
-        assert_eq!(
-            one("accept", &headers, &Cookies::Private).as_deref(),
-            Some("")
-        );
-        assert_eq!(one("cookie", &headers, &Cookies::Private), None);
-        assert_eq!(one("no header", &headers, &Cookies::Private), None);
+        assert_eq!(one("accept", &headers).as_deref(), Some(""));
+        assert_eq!(one("cookie", &headers), None);
+        assert_eq!(one("no header", &headers), None);
     }
 
     #[test]
@@ -237,38 +235,41 @@ mod tests {
             ("cookie", "y=2"),
         ]);
 
-        assert_eq!(
-            one("accept", &headers, &Cookies::Private).as_deref(),
-            Some("a,b")
-        );
-        assert_eq!(
-            one("cookie", &headers, &Cookies::Private).as_deref(),
-            Some("x=1; y=2")
-        );
+        assert_eq!(one("accept", &headers).as_deref(), Some("a,b"));
+        assert_eq!(one("cookie", &headers).as_deref(), Some("x=1; y=2"));
     }
 
     #[test]
-    fn only_the_cookies_that_matter_choose_the_variant() {
-        let only = Cookies::Only(vec!["lang".into(), "theme".into()]);
-        let value = |text: &'static str| one("cookie", &headers(&[("cookie", text)]), &only);
+    fn a_cookie_that_matters_is_a_value_of_its_own() {
+        let lang = |text: &'static str| one("cookie:lang", &headers(&[("cookie", text)]));
 
+        for text in [
+            "_ga=123; theme=dark; lang=de",
+            "lang=de;theme=dark; _ga=456",
+        ] {
+            assert_eq!(lang(text).as_deref(), Some("de"), "{text}");
+        }
+        assert_eq!(lang("lang=").as_deref(), Some(""));
+        assert_eq!(lang("lang=a; lang=b").as_deref(), Some("a; b"));
+        assert_eq!(lang("_ga=123; Lang=de"), None);
+        assert_eq!(one("cookie:lang", &headers(&[])), None);
+    }
+
+    #[test]
+    fn cookies_that_are_read_in_two_ways_are_nobody_elses_variant() {
+        let lang = |text: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(COOKIE, HeaderValue::from_bytes(text).expect("a value"));
+            values(&["cookie:lang".to_owned()], &headers)[0]
+                .as_deref()
+                .map(<[u8]>::to_vec)
+        };
+
+        assert_eq!(lang(b"%6Cang=fr").as_deref(), Some(&b"\0%6Cang=fr"[..]));
         assert_eq!(
-            value("_ga=123; theme=dark; lang=de").as_deref(),
-            Some("lang=de; theme=dark")
+            lang(b"lang=fr; x=\xff").as_deref(),
+            Some(&b"\0lang=fr; x=\xff"[..])
         );
-        assert_eq!(
-            value("lang=de;theme=dark; _ga=456").as_deref(),
-            Some("lang=de; theme=dark")
-        );
-        assert_eq!(value("theme=").as_deref(), Some("lang; theme="));
-        assert_eq!(
-            value("lang=a; lang=b").as_deref(),
-            Some("lang=a; lang=b; theme")
-        );
-        assert_eq!(value("_ga=123; Theme=dark").as_deref(), Some("lang; theme"));
-        assert_eq!(
-            one("cookie", &headers(&[]), &only).as_deref(),
-            Some("lang; theme")
-        );
+        assert_eq!(lang(b"lang=%66r").as_deref(), Some(&b"%66r"[..]));
     }
 }

@@ -69,7 +69,7 @@ use self::reply::{Code, Refusal, Reply};
 use self::request::{Batch, Mode, What};
 use self::ring::Ring;
 use self::slots::{Slot, Verdict};
-use super::{Found, Store, Sum, Tags, When};
+use super::{Found, Scan, Store, Sum, Tags, When};
 use crate::entry::{Entry, Head, Mark, Stamp, State};
 use crate::{Clock, Key, Moment, Result};
 
@@ -297,6 +297,8 @@ impl Store for Memcached {
                 When::Always => true,
                 When::IfAbsent => !live,
                 When::IfPresent => live,
+                // All digits have the same.
+                When::IfStamp(Stamp::PLAIN) => false,
                 When::IfStamp(stamp) => found.is_some_and(|found| found.stamp == stamp),
             };
             if may {
@@ -366,10 +368,7 @@ impl Store for Memcached {
             let Some(found) = found.filter(|found| found.is_live(self.now())) else {
                 return Verdict::Leave(None);
             };
-            let grace = found
-                .stale_until
-                .left(found.fresh_until)
-                .unwrap_or_default();
+            let grace = found.grace();
             let mut entry = found.clone().fresh_until(fresh_until).with_grace(grace);
             entry.stamp = Stamp::draw(&self.0.clock);
             entry.state = State::Idle;
@@ -422,6 +421,11 @@ impl Store for Memcached {
             server.close();
         }
         Ok(())
+    }
+
+    fn scan(&self) -> Option<&dyn Scan> {
+        // A server lists all its keys in one go, and not which of them hold a value.
+        None
     }
 }
 

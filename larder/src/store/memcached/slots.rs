@@ -110,7 +110,7 @@ impl Memcached {
         let bytes = if plain {
             entry.to_frame(key, link.hello.incarnation)
         } else {
-            entry.framed(key, link.hello.incarnation)
+            entry.to_whole_frame(key, link.hello.incarnation)
         };
         let flags = if plain { beside.flags } else { 0 };
         batch.set(key.name(), &bytes, Beside { flags, ..beside }, mode);

@@ -41,7 +41,10 @@ impl Redis {
                 .await
             {
                 None => return Err(self.late(&link)),
-                Some(Ok(answers)) => return self.checked(link, answers),
+                Some(Ok(answers)) => {
+                    self.0.answered();
+                    return self.checked(link, answers);
+                }
                 Some(Err(error)) => {
                     if connection::is_broken(&error) {
                         self.0.discard(&link);
@@ -70,7 +73,7 @@ impl Redis {
                 "READONLY" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS"
             );
             if moved || error.kind() == Some(ServerErrorKind::NoScript) {
-                self.0.discard(&link);
+                self.0.discard_refused(&link);
             }
             return Err(self.0.server_error(&error.clone().into()));
         }
@@ -89,7 +92,11 @@ impl Redis {
     }
 
     /// Makes sure that bare integers under these prefixes are of this run of the server.
-    async fn look_after(&self, link: &Arc<Link>, groups: &BTreeSet<Box<str>>) -> Result<()> {
+    pub(super) async fn look_after(
+        &self,
+        link: &Arc<Link>,
+        groups: &BTreeSet<Box<str>>,
+    ) -> Result<()> {
         let (clock, limit) = (&self.0.clock, self.0.timeout);
         for group in groups {
             let asked = clock

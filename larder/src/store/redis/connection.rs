@@ -2,8 +2,10 @@
 //!
 //! A [`Link`] is a connection together with the incarnation of the server behind it: every act
 //! takes both from the same link, so that no answer is judged by another server's incarnation.
-//! Attempts to connect run in tasks of their own, one at a time. After a failed one callers fail
-//! at once; when the pause is over one of them tries again.
+//! Attempts to connect run in tasks of their own, one at a time. After a failed one, or after an
+//! answer that did not come in time, callers fail at once; when the pause is over one of them starts
+//! the next attempt, and does not wait for it. A connection that could be made ends the pause: one
+//! slow command costs the others no more than that.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,16 +23,26 @@ use tokio::time::Instant;
 use super::address::Address;
 use super::restarts::Group;
 use super::{reply, scripts};
-use crate::{Clock, Error, Result};
+use crate::{Clock, Error, ErrorKind, Result};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A failure that nobody has met for so long says nothing about now.
+const FORGOTTEN: Duration = Duration::from_secs(10);
+/// How old a link is at least when it is given up because its server has become a replica or asks for
+/// a login: a new one would most likely be told the same.
+const SHORTEST_LINK: Duration = Duration::from_secs(1);
 
 /// A connection and the incarnation of the server that it leads to.
 pub(super) struct Link {
     connection: MultiplexedConnection,
-    /// Which start of the server this is; 0 where restarts are trusted.
+    /// Which start of the server this is; 0 if it does not say.
+    run: u64,
+    /// The same for frames and numbers; 0 where restarts are trusted.
     pub(super) incarnation: u64,
+    /// Whether the server may hold keys of an earlier run, or of another server.
+    pub(super) has_older: bool,
+    born: Instant,
     /// The server's name for this connection.
     client: Option<i64>,
     /// Whether the connection is known to have ended.
@@ -97,6 +109,8 @@ pub(super) struct Connector {
     pub(super) connect_timeout: Duration,
     pub(super) trust_restarts: bool,
     state: Mutex<State>,
+    /// Whether no answer has come since one did not come in time.
+    was_late: AtomicBool,
 }
 
 #[derive(Default)]
@@ -104,7 +118,9 @@ struct State {
     phase: Phase,
     /// Whether an attempt has ever succeeded.
     was_live: bool,
-    /// The last attempt, if it failed.
+    /// The last pause after an answer that did not come, until one comes.
+    late_pause: Option<Duration>,
+    /// The last attempt, if it failed; or that an answer did not come.
     failure: Option<Failure>,
     /// A link that was given up while it may still hold commands that the server has not read.
     suspect: Option<(u64, i64)>,
@@ -156,6 +172,7 @@ impl Connector {
             connect_timeout,
             trust_restarts,
             state: Mutex::default(),
+            was_late: AtomicBool::new(false),
         })
     }
 
@@ -167,7 +184,7 @@ impl Connector {
             Step::Wait(attempt) => attempt,
         };
         // The attempt limits itself; this one is for a runtime that does not run it.
-        let limit = self.connect_timeout + self.timeout;
+        let limit = self.connect_timeout.saturating_add(self.timeout);
         let outcome = self
             .clock
             .timeout(limit, attempt.wait_for(Option::is_some))
@@ -192,11 +209,15 @@ impl Connector {
             _ => {}
         }
         state.phase = Phase::Apart;
+        let now = Instant::now();
         if let Some(failure) = &state.failure
-            && Instant::now() < failure.next_attempt
+            && now < failure.next_attempt
         {
             return Step::Fail(failure.error.clone());
         }
+        let known = state.failure.as_ref();
+        let known = known.filter(|failure| now < failure.next_attempt + FORGOTTEN);
+        let known = known.map(|failure| failure.error.clone());
         let (sender, attempt) = watch::channel(None);
         state.phase = Phase::Connecting(attempt.clone());
         drop(state);
@@ -206,7 +227,7 @@ impl Connector {
             connector.settle(&outcome);
             sender.send_replace(Some(outcome));
         });
-        Step::Wait(attempt)
+        known.map_or(Step::Wait(attempt), Step::Fail)
     }
 
     fn settle(&self, outcome: &Result<Arc<Link>>) {
@@ -220,14 +241,8 @@ impl Connector {
             Err(error) => {
                 // Who asked first is told; later only the first of a row of failures is news.
                 let is_news = state.was_live && state.failure.is_none();
-                let pause = state.failure.take().map_or(SHORTEST_PAUSE, |failure| {
-                    (failure.pause * 2).min(LONGEST_PAUSE)
-                });
-                state.failure = Some(Failure {
-                    error: error.clone(),
-                    pause,
-                    next_attempt: Instant::now() + self.clock.jittered(pause),
-                });
+                let pause = next_pause(state.failure.take().map(|failure| failure.pause));
+                state.failure = Some(self.failure(error.clone(), pause));
                 state.phase = Phase::Apart;
                 if is_news {
                     tracing::warn!(store = %self.address, %error, "redis_connection_failed");
@@ -244,14 +259,46 @@ impl Connector {
         }
     }
 
+    /// Gives `link` up because its server says that it cannot serve us, unless it is quite new.
+    pub(super) fn discard_refused(&self, link: &Arc<Link>) {
+        if link.born.elapsed() >= SHORTEST_LINK {
+            self.discard(link);
+        }
+    }
+
     /// Gives `link` up after an answer did not come in time.
     ///
     /// Commands on their way could reach the server after those of the next link, and undo them;
     /// so the next link first makes the server close this one.
     pub(super) fn suspect(&self, link: &Arc<Link>) {
-        self.discard(link);
+        let mut state = self.state();
         if let Some(client) = link.client {
-            self.state().suspect = Some((link.incarnation, client));
+            state.suspect = Some((link.run, client));
+        }
+        if matches!(&state.phase, Phase::Live(live) if Arc::ptr_eq(live, link)) {
+            state.phase = Phase::Apart;
+            let pause = next_pause(state.late_pause);
+            state.late_pause = Some(pause);
+            self.was_late.store(true, Ordering::Release);
+            let does = "did not answer a moment ago, and is not asked again yet";
+            let error = self.complaint(ErrorKind::Unavailable, does);
+            state.failure = Some(self.failure(error, pause));
+        }
+    }
+
+    /// An answer has come.
+    pub(super) fn answered(&self) {
+        if self.was_late.load(Ordering::Acquire) {
+            self.state().late_pause = None;
+            self.was_late.store(false, Ordering::Release);
+        }
+    }
+
+    fn failure(&self, error: Error, pause: Duration) -> Failure {
+        Failure {
+            error,
+            pause,
+            next_attempt: Instant::now() + self.clock.jittered(pause),
         }
     }
 
@@ -290,22 +337,34 @@ impl Connector {
         };
         let mut link = Link {
             connection,
+            run: 0,
             incarnation: 0,
+            has_older: true,
+            born: Instant::now(),
             client: None,
             over,
             groups: Mutex::default(),
         };
         let mut hello = Pipeline::new();
-        hello.cmd("INFO").arg("server").cmd("CLIENT").arg("ID");
+        for section in ["server", "persistence", "replication"] {
+            hello.cmd("INFO").arg(section);
+        }
+        hello.cmd("CLIENT").arg("ID");
         for load in scripts::load() {
             hello.add_command(load);
         }
         let answers = link.send_once(&hello).await?;
+        match run(answers.first()) {
+            Ok(run) => link.run = run,
+            Err(error) if !self.trust_restarts => return Err(error),
+            Err(_) => {}
+        }
         if !self.trust_restarts {
-            link.incarnation = incarnation(answers.first())?;
-            if let Some(Value::Int(client)) = answers.get(1) {
-                link.client = Some(*client);
-            }
+            link.incarnation = link.run;
+        }
+        link.has_older = has_older(&answers[1..]);
+        if let Some(Value::Int(client)) = answers.get(3) {
+            link.client = Some(*client);
         }
         for answer in answers {
             match answer {
@@ -341,8 +400,8 @@ impl Connector {
 
     async fn close_suspect(&self, link: &Link) -> RedisResult<()> {
         let suspect = self.state().suspect;
-        if let Some((incarnation, client)) = suspect
-            && incarnation == link.incarnation
+        if let Some((run, client)) = suspect
+            && run == link.run
         {
             let mut close = Pipeline::new();
             close.add_command(cmd("CLIENT").arg("KILL").arg("ID").arg(client).to_owned());
@@ -360,7 +419,7 @@ impl Connector {
 pub(super) const NO_RUN_ID: &str = "no run_id";
 
 /// The start of the server's `run_id`, which it draws anew each time that it starts.
-fn incarnation(info: Option<&Value>) -> RedisResult<u64> {
+fn run(info: Option<&Value>) -> RedisResult<u64> {
     let id = info.and_then(reply::text).and_then(|info| {
         let line = info.lines().find_map(|line| line.strip_prefix("run_id:"))?;
         u64::from_str_radix(line.trim().get(..16)?, 16).ok()
@@ -369,6 +428,26 @@ fn incarnation(info: Option<&Value>) -> RedisResult<u64> {
         let detail = NO_RUN_ID.to_owned();
         (Fault::Client, "the answer to INFO", detail).into()
     })
+}
+
+/// Whether the server may hold keys that it did not take itself in this run, by what `INFO` says of
+/// persistence and replication. What it does not say counts as so.
+fn has_older(info: &[Value]) -> bool {
+    let field = |name: &str| {
+        let lines = info.iter().filter_map(reply::text).flat_map(str::lines);
+        let values = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        values.map(str::trim).next()
+    };
+    let has_loaded = field("rdb_last_load_keys_loaded") != Some("0");
+    let has_log = field("aof_enabled") != Some("0");
+    // One that was a replica before it became the primary remembers whose.
+    let was_replica = field("role") != Some("master")
+        || field("master_replid2").is_none_or(|id| id.bytes().any(|digit| digit != b'0'));
+    has_loaded || has_log || was_replica
+}
+
+fn next_pause(last: Option<Duration>) -> Duration {
+    last.map_or(SHORTEST_PAUSE, |last| (last * 2).min(LONGEST_PAUSE))
 }
 
 /// Whether the connection can no longer be used.

@@ -69,6 +69,10 @@ impl Connector {
                 "does not permit a command that Larder needs",
                 Some("look at the user's rules: `ACL GETUSER`"),
             ),
+            Some("MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN") => (
+                "is a node of a cluster, and clusters are not supported",
+                Some("give the address of a server that is not in cluster mode"),
+            ),
             Some("BUSY") => ("is busy with somebody's script", None),
             _ => ("gave an unexpected reply", None),
         };

@@ -5,13 +5,21 @@
 //!
 //! *What is kept there.* A slot is a string under the key's name: bare digits, or a frame. The
 //! numbers of a tag space are one hash `space:@:numbers` with the fields `seq`, `era`, `floor` and
-//! `t:tag`. The hash `:@:restarts` says per prefix since which start of the server its bare digits
-//! are known to be good.
+//! `t:tag`. The hash `:@:restarts` says per `prefix:version:` since which start of the server its bare
+//! digits are known to be good.
 //!
 //! *Restarts.* A server that comes back with an older snapshot has forgotten writes that it had
 //! acknowledged, invalidations among them. So every frame states the server's `run_id` at the time,
 //! which is read at each connect; what an earlier run wrote is a miss. See
-//! [`trust_restarts`](RedisBuilder::trust_restarts).
+//! [`trust_restarts`](RedisBuilder::trust_restarts). Bare digits under `prefix:version:` that the server
+//! may have from an earlier run are deleted before they are read.
+//!
+//! A failover to a replica is a restart, since that one has a `run_id` of its own. Not seen is a
+//! *failback*: a primary that became a replica and then the primary again without being restarted has
+//! the `run_id` of its first time, and with it what it took then and another has forgotten. (Its
+//! `master_replid` would tell, but that changes as well when a first replica comes and when the last
+//! one has been gone for an hour: processes that connected before and after would read past each
+//! other.) Restart a server that comes back as the primary.
 //!
 //! *What it does not do.* It speaks to one server: no cluster, no sentinel, no reads from replicas.
 //! Never does it flush a database.
@@ -21,21 +29,25 @@
 //! | `act.rs` | how an act is sent, and once more |
 //! | `address.rs` | URLs, and how to show them without the password |
 //! | `builder.rs` | settings |
+//! | `clear.rs` | removing what begins with a prefix |
 //! | `connection.rs` | the shared connection: connecting, breaking, failing fast |
 //! | `errors.rs` | what callers are told |
 //! | `restarts.rs` | bare integers across a restart of the server |
 //! | `scripts.rs`, `lua/` | the scripts |
 //! | `reply.rs` | replies to values |
+//! | `scan.rs` | listing keys |
 //! | `glob.rs` | patterns |
 
 mod act;
 mod address;
 mod builder;
+mod clear;
 mod connection;
 mod errors;
 mod glob;
 mod reply;
 mod restarts;
+mod scan;
 mod scripts;
 
 use std::collections::BTreeSet;
@@ -48,14 +60,14 @@ use redis::{Cmd, Pipeline, Value as Reply, cmd};
 use self::act::Again;
 pub use self::builder::RedisBuilder;
 use self::connection::{Connector, Link};
-use super::{Found, Numbers, Store, Sum, Tags, When};
+use super::{Found, Numbers, Scan, Store, Sum, Tags, When};
 use crate::entry::{Entry, Head, Mark, Stamp, State, Value};
-use crate::{Clock, Error, ErrorKind, HEADER, Key, Moment, Result};
+use crate::{Clock, Error, ErrorKind, Key, MAX_DECODED, Moment, Result};
 
-/// The longest string that a server keeps.
-const LARGEST: usize = 512 * 1024 * 1024;
 /// What an entry's life is cut to: past what servers take, and past all who wait for it.
 const LONGEST_LIFE: u64 = 1_000_000_000_000_000;
+/// How often a read is sent that meets old integers.
+const MOST_READS: usize = 4;
 
 /// Keeps entries on a Redis or Valkey server; a clone shares the connection.
 ///
@@ -107,9 +119,10 @@ impl fmt::Debug for Redis {
 impl Redis {
     /// A call of a script about one slot, with what all of them begin with.
     fn slot(&self, script: &scripts::Script, key: &Key, link: &Link) -> Cmd {
-        let mut call = script.call(key.name());
+        let mut call = script.call(&[key.name(), clear::UNDER_WAY]);
         call.arg(&link.incarnation.to_be_bytes()[..]);
         call.arg(&self.now().as_millis().to_be_bytes()[..]);
+        call.arg(if key.is_hashed() { key.whole() } else { "" });
         call
     }
 
@@ -130,18 +143,36 @@ impl Redis {
         Ok(answers.into_iter().next().unwrap_or_default())
     }
 
-    async fn heads_by(
+    /// Sends what only reads. Where bare integers are found that may be older than this run of the
+    /// server, these are looked after first and all is read again; other reads cost nothing more.
+    async fn read<R>(
         &self,
         keys: &[Key],
-        script: &scripts::Script,
-        again: Again,
-    ) -> Result<Vec<Option<Head>>> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
+        build: impl Fn(&Link) -> Pipeline + Send + Sync,
+        read: impl Fn(&Link, Vec<Reply>) -> Result<(R, Vec<bool>)> + Send + Sync,
+    ) -> Result<R> {
+        for _ in 0..MOST_READS {
+            let (link, answers) = self.call(none, Again::Once, &build).await?;
+            let (found, are_bare) = read(&link, answers)?;
+            let bare = keys.iter().zip(are_bare).filter(|(_, is_bare)| *is_bare);
+            let doubted = link.unknown(bare.map(|(key, _)| key));
+            if doubted.is_empty() {
+                return Ok(found);
+            }
+            self.look_after(&link, &doubted).await?;
         }
-        let build = |link: &Link| pipeline(keys.iter().map(|key| self.slot(script, key, link)));
-        let (_, answers) = self.call(|link| link.unknown(keys), again, build).await?;
-        let now = self.now();
+        let does = "was connected to anew each time that old integers had been looked after";
+        Err(self.0.complaint(ErrorKind::Unavailable, does))
+    }
+
+    /// The heads in `answers` to what was asked at `now`: what is left of an integer's life is counted
+    /// from there, so that it is never told longer than it is.
+    fn heads_in(
+        &self,
+        keys: &[Key],
+        answers: Vec<Reply>,
+        now: Moment,
+    ) -> Result<Vec<Option<Head>>> {
         keys.iter()
             .zip(answers)
             .map(|(key, answer)| reply::head(&answer, key, now).map_err(|_| self.odd()))
@@ -188,44 +219,6 @@ impl Redis {
         call
     }
 
-    /// Removes the slots under `scope`, batch by batch.
-    async fn remove_all(&self, scope: &str) -> Result<()> {
-        let pattern = format!("{}*", glob::escaped(scope));
-        let mut cursor = "0".to_owned();
-        let mut names: Vec<Vec<u8>> = Vec::new();
-        let mut scanned_by: Option<Arc<Link>> = None;
-        loop {
-            let build = |_: &Link| {
-                let scan = restarts::scan_command(&cursor, &pattern);
-                pipeline([scan].into_iter().chain(names.iter().map(unlink)))
-            };
-            let (link, answers) = self.call(none, Again::Never, build).await?;
-            let (next, found) =
-                restarts::scanned(answers.into_iter().next()).map_err(|_| self.odd())?;
-            names = found;
-            names.retain(|name| is_slot_within(name, scope));
-            // A cursor means nothing to a server that was started after it was given.
-            let moved = scanned_by.is_some_and(|before| !Arc::ptr_eq(&before, &link));
-            scanned_by = Some(link);
-            if moved {
-                "0".clone_into(&mut cursor);
-                continue;
-            }
-            if next == "0" {
-                return self.remove(&names).await;
-            }
-            cursor = next;
-        }
-    }
-
-    async fn remove(&self, names: &[Vec<u8>]) -> Result<()> {
-        if names.is_empty() {
-            return Ok(());
-        }
-        let build = |_: &Link| pipeline(names.iter().map(unlink));
-        self.call(none, Again::Never, build).await.map(|_| ())
-    }
-
     fn yes(&self, answer: &Reply) -> Result<bool> {
         match answer {
             Reply::Int(0) => Ok(false),
@@ -264,24 +257,28 @@ impl Store for Redis {
             });
             pipeline(entries.into_iter().chain(numbers))
         };
-        let (link, answers) = self
-            .call(|link| link.unknown(keys), Again::Once, build)
-            .await?;
-        let mut answers = answers.into_iter();
-        let slots = if keys.is_empty() {
-            Vec::new()
-        } else {
-            let slots = answers.next().and_then(reply::list);
-            slots
-                .filter(|slots| slots.len() == keys.len())
-                .ok_or_else(|| self.odd())?
+        let read = |link: &Link, mut answers: Vec<Reply>| {
+            let numbers = answers.split_off(usize::from(!keys.is_empty())).pop();
+            let slots = match answers.pop() {
+                None => Vec::new(),
+                Some(slots) => reply::list(slots).unwrap_or_default(),
+            };
+            if slots.len() != keys.len() {
+                return Err(self.odd());
+            }
+            let entry =
+                |(key, slot)| Entry::from_frame(&reply::bytes(slot)?, key, link.incarnation);
+            let entries: Vec<_> = keys.iter().zip(slots).map(entry).collect();
+            let are_bare = entries
+                .iter()
+                .map(|entry| is_bare(entry.as_ref()))
+                .collect();
+            Ok(((entries, numbers, link.incarnation), are_bare))
         };
-        let read = |(key, slot)| Entry::from_frame(&reply::bytes(slot)?, key, link.incarnation);
-        let entries = keys.iter().zip(slots).map(read).collect();
-        let numbers = answers
-            .next()
+        let (entries, numbers, incarnation) = self.read(keys, build, read).await?;
+        let numbers = numbers
             .and_then(reply::list)
-            .and_then(|values| reply::numbers(&values, link.incarnation));
+            .and_then(|values| reply::numbers(&values, incarnation));
         let numbers = match (tags, numbers) {
             (Some(tags), None) => Some(self.draw_numbers(tags).await?),
             (_, numbers) => numbers,
@@ -290,14 +287,25 @@ impl Store for Redis {
     }
 
     async fn heads(&self, keys: &[Key]) -> Result<Vec<Option<Head>>> {
-        self.heads_by(keys, &scripts::HEAD, Again::Once).await
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let build =
+            |link: &Link| pipeline(keys.iter().map(|key| self.slot(&scripts::HEAD, key, link)));
+        let now = self.now();
+        let read = |_: &Link, answers: Vec<Reply>| {
+            let are_bare = answers.iter().map(|answer| matches!(answer, Reply::Int(_)));
+            let are_bare = are_bare.collect();
+            Ok((self.heads_in(keys, answers, now)?, are_bare))
+        };
+        self.read(keys, build, read).await
     }
 
     async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<bool> {
         let Some(condition) = condition(when) else {
             let build =
                 |link: &Link| pipeline([self.write(key, &entry, link).unwrap_or_else(|it| it)]);
-            self.call(|link| link.unknown([key]), Again::Never, build)
+            self.call(|link| link.unknown(bare(key, &entry)), Again::Never, build)
                 .await?;
             return if fits(&entry) {
                 Ok(true)
@@ -340,7 +348,8 @@ impl Store for Redis {
                     .map(|it| it.unwrap_or_else(|it| it)),
             )
         };
-        let unknown = |link: &Link| link.unknown(entries.iter().map(|(key, _)| key));
+        let bare = || entries.iter().filter_map(|(key, entry)| bare(key, entry));
+        let unknown = |link: &Link| link.unknown(bare());
         self.call(unknown, Again::Never, build).await?;
         let refused = |(at, (_, entry)): (usize, &(Key, Entry))| (!fits(entry)).then_some(at);
         Ok(entries.iter().enumerate().filter_map(refused).collect())
@@ -411,18 +420,34 @@ impl Store for Redis {
     }
 
     async fn delete(&self, keys: &[Key]) -> Result<Vec<Option<Head>>> {
-        self.heads_by(keys, &scripts::DELETE, Again::Never).await
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let build = |link: &Link| {
+            pipeline(
+                keys.iter()
+                    .map(|key| self.slot(&scripts::DELETE, key, link)),
+            )
+        };
+        let unknown = |link: &Link| link.unknown(keys);
+        let now = self.now();
+        let (_, answers) = self.call(unknown, Again::Never, build).await?;
+        self.heads_in(keys, answers, now)
     }
 
     async fn clear(&self, scope: &str, space: &str) -> Result<()> {
         let build = |_: &Link| pipeline([self.numbers(&scripts::RAISE_FLOOR, space)]);
         self.call(none, Again::Never, build).await?;
-        self.remove_all(scope).await
+        self.clear_slots(scope).await
     }
 
     async fn close(&self) -> Result<()> {
         self.0.close();
         Ok(())
+    }
+
+    fn scan(&self) -> Option<&dyn Scan> {
+        Some(self)
     }
 }
 
@@ -445,17 +470,17 @@ impl Life {
     }
 }
 
-/// Whether the frame is no longer than a string may be; tags and key take a part of it.
+/// Whether what is written is read back, and is no longer than a string may be on a server.
 fn fits(entry: &Entry) -> bool {
     let tags = entry.tags.as_ref().map_or(0, |tags| {
         tags.good_from.iter().map(|(tag, _)| tag.len() + 12).sum()
     });
     let body = entry.value.as_ref().map_or(0, Value::len);
-    HEADER + tags + body <= LARGEST - 64 * 1024
+    tags.max(body) as u64 <= MAX_DECODED
 }
 
 fn too_large() -> Error {
-    let text = "the value is larger than the 512 MiB that a string may have";
+    let text = "the value is larger than the 64 MiB that are read back";
     Error::new(ErrorKind::TooLarge, "redis", text)
 }
 
@@ -476,7 +501,16 @@ fn pipeline(commands: impl IntoIterator<Item = Cmd>) -> Pipeline {
     pipeline
 }
 
-/// For acts on records, which hold no bare integers of anybody.
+/// The key, if the entry is written as bare digits.
+fn bare<'k>(key: &'k Key, entry: &Entry) -> Option<&'k Key> {
+    entry.is_plain().then_some(key)
+}
+
+fn is_bare(entry: Option<&Entry>) -> bool {
+    entry.is_some_and(|entry| entry.stamp == Stamp::PLAIN)
+}
+
+/// For acts that neither meet nor write bare integers.
 fn none(_: &Link) -> BTreeSet<Box<str>> {
     BTreeSet::new()
 }
@@ -491,8 +525,4 @@ fn numbers_name(space: &str) -> String {
 
 fn fields(tags: Tags<'_>) -> Vec<String> {
     tags.names.iter().map(|tag| format!("t:{tag}")).collect()
-}
-
-fn is_slot_within(name: &[u8], scope: &str) -> bool {
-    name.starts_with(scope.as_bytes()) && !std::str::from_utf8(name).is_ok_and(restarts::is_record)
 }

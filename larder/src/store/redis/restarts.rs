@@ -1,8 +1,13 @@
 //! Bare integers across a restart of the server.
 //!
-//! A frame states the incarnation in which it was written, bare digits cannot. So the hash
-//! [`RECORD`] states, per group of slots, in which incarnation the digits are known to be good. Who
-//! meets a group that is good in another one deletes its digits before anything is read or written.
+//! A frame states the incarnation in which it was written, bare digits cannot. On a server that holds
+//! nothing from before, all digits are good. On others the hash [`RECORD`] states, per group of slots,
+//! in which incarnation they were found good: who meets digits of a group of which it does not say so
+//! deletes them first, and says so then.
+//!
+//! A group is `prefix:version:`, so that another program's integers that merely begin with our prefix
+//! are left alone. Names that do not have that form, which only a key function makes, share one group:
+//! there every integer of that kind of name counts as ours.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -17,6 +22,8 @@ use crate::{Clock, Key};
 
 /// The hash of groups; version `@` is kept for Larder's own records.
 pub(super) const RECORD: &str = ":@:restarts";
+/// Groups that a link remembers; past that, it asks again.
+const MOST_GROUPS: usize = 1024;
 
 /// What is known about a group on this link.
 pub(super) enum Group {
@@ -26,9 +33,10 @@ pub(super) enum Group {
 
 pub(super) type Sweep = watch::Receiver<Option<RedisResult<()>>>;
 
-/// The group of a slot: its prefix with the colon. Names without one are a group too.
+/// The group of a slot: `prefix:version:`, or the one of all names that have no such beginning.
 pub(super) fn group(name: &str) -> &str {
-    name.find(':').map_or("", |colon| &name[..=colon])
+    let version = name.match_indices(':').nth(1);
+    version.map_or("", |(colon, _)| &name[..=colon])
 }
 
 /// Whether the slot is one of Larder's own records.
@@ -43,6 +51,9 @@ impl Link {
         &self,
         keys: impl IntoIterator<Item = &'a Key>,
     ) -> BTreeSet<Box<str>> {
+        if self.incarnation == 0 {
+            return BTreeSet::new();
+        }
         let groups = self.groups();
         keys.into_iter()
             .map(|key| group(key.name()))
@@ -58,24 +69,28 @@ impl Link {
         clock: &Clock,
         limit: Duration,
     ) -> RedisResult<Option<Sweep>> {
-        if self.incarnation == 0 {
-            self.groups().insert(group.into(), Group::Good);
-            return Ok(None);
-        }
         if let Some(Group::Sweeping(sweep)) = self.groups().get(group)
             && sweep.has_changed().is_ok()
         {
             return Ok(Some(sweep.clone()));
         }
         let is_good = match self.good_in(group).await? {
-            None => self.claim(group).await?,
+            None => !self.has_older,
             Some(good_in) => good_in == self.incarnation_text(),
         };
         if !is_good {
             return Ok(Some(self.start_sweep(group, clock, limit)));
         }
-        self.groups().insert(group.into(), Group::Good);
+        self.remember(group);
         Ok(None)
+    }
+
+    fn remember(&self, group: &str) {
+        let mut groups = self.groups();
+        if groups.len() >= MOST_GROUPS {
+            groups.retain(|_, group| matches!(group, Group::Sweeping(_)));
+        }
+        groups.insert(group.into(), Group::Good);
     }
 
     /// The incarnation in which the digits in `group` are good.
@@ -95,14 +110,6 @@ impl Link {
         }
     }
 
-    /// Says that the digits in a new group are good; whether nobody said otherwise meanwhile.
-    async fn claim(&self, group: &str) -> RedisResult<bool> {
-        let now = self.incarnation_text();
-        let claim = one(cmd("HSETNX").arg(RECORD).arg(group).arg(&now));
-        first_error(self.send(&claim).await?)?;
-        Ok(self.good_in(group).await?.as_deref() == Some(&now))
-    }
-
     /// A task of its own: on a large server it outlasts the patience of its callers.
     fn start_sweep(self: &Arc<Self>, group: &str, clock: &Clock, limit: Duration) -> Sweep {
         let mut groups = self.groups();
@@ -118,9 +125,9 @@ impl Link {
         clock.spawn(async move {
             let outcome = link.sweep(&group, &clock_of_task, limit).await;
             match &outcome {
-                Ok(()) => link.groups().insert(group.into(), Group::Good),
-                Err(_) => link.groups().remove(&*group),
-            };
+                Ok(()) => link.remember(&group),
+                Err(_) => drop(link.groups().remove(&*group)),
+            }
             sender.send_replace(Some(outcome));
         });
         sweep
@@ -131,10 +138,12 @@ impl Link {
         let pattern = format!("{}*", glob::escaped(group));
         let mut cursor = String::from("0");
         loop {
-            let scan = one(&scan_command(&cursor, &pattern));
+            let scan = one(&scan_command(&cursor, &pattern, SCANNED));
             let answers = within(clock, limit, self.send(&scan)).await?;
             let (next, names) = scanned(answers.into_iter().next())?;
-            let ours = |name: &&Vec<u8>| !group.is_empty() || !name.contains(&b':');
+            let ours = |name: &&Vec<u8>| {
+                std::str::from_utf8(name).is_ok_and(|name| self::group(name) == group)
+            };
             let names: Vec<&[u8]> = names.iter().filter(ours).map(Vec::as_slice).collect();
             if !names.is_empty() {
                 let mut keys = vec![RECORD.as_bytes()];
@@ -169,10 +178,13 @@ fn one(command: &redis::Cmd) -> Pipeline {
     pipeline
 }
 
-pub(super) fn scan_command(cursor: &str, pattern: &str) -> redis::Cmd {
+/// How many keys the server looks at in one step.
+pub(super) const SCANNED: usize = 500;
+
+pub(super) fn scan_command(cursor: &str, pattern: &str, count: usize) -> redis::Cmd {
     let mut scan = cmd("SCAN");
     scan.arg(cursor).arg("MATCH").arg(pattern);
-    scan.arg("COUNT").arg(500);
+    scan.arg("COUNT").arg(count.clamp(1, 10_000));
     scan
 }
 
@@ -216,11 +228,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_belongs_to_the_group_of_its_prefix() {
+    fn a_slot_belongs_to_the_group_of_its_prefix_and_version() {
         for (name, expected) in [
-            (":1:k", ":"),
-            ("shop:1:k", "shop:"),
-            ("~sha256~00", ""),
+            (":1:k", ":1:"),
+            ("shop:1:k:of:more", "shop:1:"),
+            ("shop:visits", ""),
+            ("shop:~sha256~00", ""),
             ("k", ""),
         ] {
             assert_eq!(group(name), expected, "{name}");

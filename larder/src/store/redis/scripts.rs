@@ -33,6 +33,8 @@ scripts! {
     RAISE = "numbers" "raise";
     RAISE_FLOOR = "numbers" "raise_floor";
     SWEEP = "sweep";
+    CLEAR_BEGIN = "clear_begin";
+    CLEAR_END = "clear_end";
 }
 
 /// A script and the hash by which a server knows it.

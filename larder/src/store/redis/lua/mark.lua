@@ -1,6 +1,6 @@
--- ARGV[3]: the stamp seen, empty for an empty slot. ARGV[4]: stamp, state and its end, as in a frame.
--- ARGV[5]: a frame with nothing but a mark. ARGV[6]: the frame of an integer up to its body.
-local seen, mark, bare, integer = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+-- ARGV[4]: the stamp seen, empty for an empty slot. ARGV[5]: stamp, state and its end, as in a frame.
+-- ARGV[6]: a frame with nothing but a mark. ARGV[7]: the frame of an integer up to its body.
+local seen, mark, bare, integer = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local deadline = string.sub(mark, 10, 17)
 if is_frame then
   if string.sub(header, 12, 19) ~= seen then return 0 end
@@ -19,4 +19,5 @@ else
   redis.call('SET', key, bare)
 end
 expire_at(deadline)
+note_for_clear()
 return 1

@@ -1,8 +1,9 @@
--- What the slot KEYS[1] holds, seen by a writer in the incarnation ARGV[1] at the moment ARGV[2].
--- Stands before each script about one slot. Moments, stamps and incarnations are 8 bytes,
+-- What the slot KEYS[1] holds, seen by a writer in the incarnation ARGV[1] at the moment ARGV[2];
+-- ARGV[3] is the whole key where the slot's name is a hash, else empty. Stands before each script about one slot. Moments, stamps and incarnations are 8 bytes,
 -- big-endian; their halves are compared, since a double is too narrow and the order of strings
 -- depends on the locale. Offsets are those of `entry.rs`, counted from 1.
-local key, incarnation, now = KEYS[1], ARGV[1], ARGV[2]
+local key, incarnation, now, whole = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local MAX_DECODED = 67108864
 local HEADER, START, NEVER = 48, string.rep('\0', 8), string.rep('\255', 8)
 
 local function after(a, b)
@@ -46,13 +47,19 @@ local function meta_end()
   return HEADER + struct.unpack('>I4', string.sub(header, 45, 48))
 end
 
--- Whether the body is whole: what a reader would call unreadable is not live.
+-- Whether this is the entry of the key and its body is whole: what a reader would call unreadable is
+-- not live.
 local function is_readable()
   local body, length, start = string.byte(header, 2), redis.call('STRLEN', key), meta_end()
-  if start < HEADER + 24 or start > length then return false end
-  if body == 1 then return is_integer(redis.call('GETRANGE', key, start, -1)) end
+  if start < HEADER + 24 + #whole or start > length then return false end
+  if whole ~= '' then
+    local stated = redis.call('GETRANGE', key, start - 12 - #whole, start - 9)
+    if stated ~= struct.pack('>I4', #whole) .. whole then return false end
+  end
+  if body == 1 or body == 3 then return is_integer(redis.call('GETRANGE', key, start, -1)) end
   local decoded = redis.call('GETRANGE', key, start - 8, start - 1)
-  return body == 2 and decoded == struct.pack('>I4I4', 0, length - start)
+  return body == 2 and length - start <= MAX_DECODED
+    and decoded == struct.pack('>I4I4', 0, length - start)
 end
 
 local function is_live()
@@ -72,5 +79,18 @@ local function expire_at(deadline)
     redis.call('PERSIST', key)
   else
     redis.call('PEXPIRE', key, string.format('%.0f', math.min(ms(deadline) - ms(now), 1e15)))
+  end
+end
+
+-- Notes the slot with each clear of KEYS[2] that is under way and would have removed it, had it come by
+-- later: the clear ends with those.
+local function note_for_clear()
+  local clears = redis.pcall('HGETALL', KEYS[2])
+  for at = 1, #clears, 2 do
+    local scope, noted = clears[at + 1], ':@:cleared:' .. clears[at]
+    if string.sub(key, 1, #scope) == scope then
+      redis.call('SADD', noted, key)
+      redis.call('PEXPIRE', noted, 600000)
+    end
   end
 end

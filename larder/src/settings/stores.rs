@@ -1,0 +1,211 @@
+//! Every store by its scheme: the only file that names them all.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use super::nearest::suggest;
+use super::url::Options;
+use super::{Opening, Place};
+use crate::Result;
+use crate::store::{self, Store};
+
+type Open = Arc<dyn Fn(Place) -> Opening + Send + Sync>;
+
+/// What opens a store, by the scheme of its URL: those of this build, and your own.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> larder::Result<()> {
+/// use std::sync::Arc;
+/// use larder::store::{Memory, Store};
+/// use larder::{Backends, Settings};
+///
+/// let backends = Backends::new().register("mine", |place| async move {
+///     assert_eq!(place.location, "mine://here");
+///     Ok(Arc::new(Memory::new()) as Arc<dyn Store>)
+/// });
+/// let settings = Settings::default().with_url("default", "mine://here?timeout=5")?;
+/// let caches = settings.open_with(&backends).await?;
+/// caches.get("default")?.set("k", "v").await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Backends(BTreeMap<String, Open>);
+
+impl Backends {
+    /// The stores that this build has.
+    pub fn new() -> Self {
+        let mut backends = Self(BTreeMap::new());
+        backends.add("null", null);
+        #[cfg(feature = "memory")]
+        backends.add("memory", memory);
+        #[cfg(feature = "redis")]
+        for scheme in [
+            "redis",
+            "rediss",
+            "redis+unix",
+            "unix",
+            "valkey",
+            "valkeys",
+            "valkey+unix",
+        ] {
+            backends.add(scheme, redis);
+        }
+        #[cfg(feature = "memcached")]
+        for scheme in ["memcached", "memcached+tls", "memcached+unix"] {
+            backends.add(scheme, memcached);
+        }
+        backends
+    }
+
+    fn add(&mut self, scheme: &str, open: fn(&Place) -> Result<Arc<dyn Store>>) {
+        let open: Open = Arc::new(move |place| Box::pin(async move { open(&place) }));
+        self.0.insert(scheme.to_owned(), open);
+    }
+
+    /// Opens what has the scheme `scheme` by `open`, also where this build has a store of that scheme.
+    #[must_use]
+    pub fn register<F, Fut>(mut self, scheme: impl Into<String>, open: F) -> Self
+    where
+        F: Fn(Place) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Arc<dyn Store>>> + Send + 'static,
+    {
+        let open: Open = Arc::new(move |place| Box::pin(open(place)));
+        self.0.insert(scheme.into(), open);
+        self
+    }
+
+    /// The schemes, in order.
+    pub fn schemes(&self) -> impl Iterator<Item = &str> + Clone {
+        self.0.keys().map(String::as_str)
+    }
+
+    pub(super) async fn open(&self, place: Place) -> Result<Arc<dyn Store>> {
+        let Some(open) = self.0.get(&place.scheme) else {
+            let what = format!("no store has the scheme `{}`", place.scheme);
+            return Err(suggest(place.error(what), &place.scheme, self.schemes()));
+        };
+        let written = place.clone();
+        // A store's own error does not know where its settings stand.
+        open(place).await.map_err(|error| {
+            if error.to_string().starts_with("settings: ") {
+                return error;
+            }
+            let hint = error.hint().map(str::to_owned);
+            let told = written.error(&error).with_source(error);
+            match hint {
+                Some(hint) => told.with_hint(hint),
+                None => told,
+            }
+        })
+    }
+}
+
+impl Default for Backends {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Backends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+fn null(place: &Place) -> Result<Arc<dyn Store>> {
+    let mut options = Options::of(place);
+    // Django's words are no mistake here: a cache is turned off by changing one line.
+    for word in ["max_entries", "max_bytes", "cull_frequency"] {
+        options.number(word)?;
+    }
+    options.finish()?;
+    Ok(Arc::new(store::Null::new()))
+}
+
+#[cfg(feature = "memory")]
+fn memory(place: &Place) -> Result<Arc<dyn Store>> {
+    let mut options = Options::of(place);
+    let mut builder = store::Memory::builder();
+    if let Some(bytes) = options.number("max_bytes")? {
+        builder = builder.max_bytes(bytes);
+    }
+    if let Some(entries) = options.number("max_entries")? {
+        builder = builder.max_entries(entries);
+    }
+    // Read, and without effect: what is worth least leaves one by one, not a third at a time.
+    options.number("cull_frequency")?;
+    options.finish()?;
+    Ok(Arc::new(builder.build()))
+}
+
+#[cfg(feature = "redis")]
+fn redis(place: &Place) -> Result<Arc<dyn Store>> {
+    let mut options = Options::of(place);
+    // What the store's own URL may say in its query.
+    let mut url = place.location.clone();
+    let mut separator = '?';
+    for word in ["db", "protocol", "user", "pass"] {
+        if let Some(value) = options.text(word) {
+            url.push(separator);
+            url.push_str(word);
+            url.push('=');
+            url.push_str(&value);
+            separator = '&';
+        }
+    }
+    let mut builder = store::Redis::builder(url);
+    if options.yes("trust_restarts")? {
+        builder = builder.trust_restarts();
+    }
+    if let Some(limit) = options.span("operation_timeout")? {
+        builder = builder.timeout(limit);
+    }
+    if let Some(limit) = options.span("connect_timeout")? {
+        builder = builder.connect_timeout(limit);
+    }
+    if let Some(path) = options.text("ca_certificate") {
+        builder = builder.ca_certificate_pem(pem(place, &path)?);
+    }
+    options.finish()?;
+    Ok(Arc::new(builder.lazy()?))
+}
+
+#[cfg(feature = "memcached")]
+fn memcached(place: &Place) -> Result<Arc<dyn Store>> {
+    let mut options = Options::of(place);
+    let mut url = place.location.clone();
+    if let Some(weight) = options.text("weight") {
+        url.push_str("?weight=");
+        url.push_str(&weight);
+    }
+    let mut builder = store::Memcached::builder(url);
+    if options.yes("eject")? {
+        builder = builder.eject(true);
+    }
+    if options.yes("trust_restarts")? {
+        builder = builder.trust_restarts();
+    }
+    if let Some(limit) = options.span("operation_timeout")? {
+        builder = builder.timeout(limit);
+    }
+    if let Some(limit) = options.span("connect_timeout")? {
+        builder = builder.connect_timeout(limit);
+    }
+    if let Some(path) = options.text("ca_certificate") {
+        builder = builder.ca_certificate_pem(pem(place, &path)?);
+    }
+    options.finish()?;
+    Ok(Arc::new(builder.lazy()?))
+}
+
+#[cfg(any(feature = "memcached", feature = "redis"))]
+fn pem(place: &Place, path: &str) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|error| {
+        let what = format!("cannot read `{path}`, the `ca_certificate`");
+        place.error(what).with_source(error)
+    })
+}
