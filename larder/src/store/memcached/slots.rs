@@ -300,7 +300,8 @@ fn is_bare(entry: &Entry, now: Moment, beside: Beside) -> bool {
     let Some(Value::Integer(number)) = entry.value else {
         return false;
     };
-    if !entry.is_plain() || number < 0 {
+    // One that was marked keeps the mark's stamp, also when the mark is over.
+    if !entry.is_plain() || number < 0 || entry.state_until != Moment::START {
         return false;
     }
     match entry.fresh_until.left(now) {
