@@ -3,10 +3,12 @@
 //!
 //! `cargo run --release -p bench` prints all; a word (`store`, `cache`, `file`, `sqlite`, `postgres`,
 //! `page`, `hits`) picks one; `postgres` starts a server of its own. The page
-//! bench needs `wrk`, and `taskset`, which gives client and server a core each.
+//! bench needs `wrk`, and `taskset`, which gives client and server a core each. `memcached URL` needs a
+//! server, and runs only when it is asked for.
 
 mod file;
 mod hits;
+mod memcached;
 mod page;
 mod pairs;
 mod sql;
@@ -47,6 +49,14 @@ fn main() -> ExitCode {
     }
     if picked("hits") {
         hits::memory_against_moka();
+    }
+    if only.as_deref() == Some("memcached") {
+        let url = std::env::args().nth(2);
+        let url = url.unwrap_or_else(|| "memcached://127.0.0.1:11211".to_owned());
+        if let Err(error) = memcached::gets(&url) {
+            eprintln!("bench: {error}");
+            return ExitCode::from(2);
+        }
     }
     ExitCode::SUCCESS
 }

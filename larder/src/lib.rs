@@ -53,6 +53,7 @@
 //! | --- | --- | --- |
 //! | [`store::Memory`] | in this process, bounded by bytes and entries | no |
 //! | `store::File` | in a folder of this machine, bounded by bytes and entries | yes |
+//! | `store::Memcached` | on memcached servers | yes |
 //! | `store::Redis` | on a Redis or Valkey server | yes |
 //! | `store::Sqlite` | in a file | yes, of one machine |
 //! | `store::Postgres` | in a table of PostgreSQL | yes |
@@ -65,6 +66,7 @@
 //!
 //! | feature | gives | default |
 //! | --- | --- | --- |
+//! | `memcached` | `store::Memcached` | no |
 //! | `memory` | [`store::Memory`] | yes |
 //! | `file` | `store::File`, on Unix | no |
 //! | `redis` | `store::Redis` | no |

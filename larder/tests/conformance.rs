@@ -20,10 +20,10 @@ use std::time::Duration;
 
 use larder::Clock;
 use larder::conformance::{CLAUSES, Clause};
-use larder::store::{File, Memory, Mysql, Null, Postgres, Redis, Sqlite, Store};
+use larder::store::{File, Memcached, Memory, Mysql, Null, Postgres, Redis, Sqlite, Store};
 use larder::wrap::{Forgiving, Instrumented, Signed, Tiered};
 use libtest_mimic::{Arguments, Failed, Trial};
-use support::{Kind, RedisServer, SqlServer, SqliteFile};
+use support::{Kind, MemcachedServer, RedisServer, SqlServer, SqliteFile};
 
 /// A store under test.
 struct Case {
@@ -132,6 +132,14 @@ const CASES: &[Case] = &[
         name: "mariadb",
         make: || Box::pin(async { Arc::new(mariadb().await) as _ }),
     },
+    Case {
+        name: "memcached",
+        make: || Box::pin(async { Arc::new(memcached(1).await) as _ }),
+    },
+    Case {
+        name: "memcached_on_three_servers",
+        make: || Box::pin(async { Arc::new(memcached(3).await) as _ }),
+    },
 ];
 
 fn memory() -> Memory {
@@ -223,6 +231,16 @@ async fn redis() -> Redis {
     Redis::connect(REDIS.get().unwrap().as_str()).await.unwrap()
 }
 
+/// The hosts of three servers of this run.
+static MEMCACHED: OnceLock<Vec<String>> = OnceLock::new();
+
+async fn memcached(count: usize) -> Memcached {
+    let hosts = MEMCACHED.get().unwrap()[..count].join(",");
+    Memcached::connect(format!("memcached://{hosts}"))
+        .await
+        .unwrap()
+}
+
 /// The file of this run.
 static SQLITE: OnceLock<String> = OnceLock::new();
 
@@ -312,6 +330,9 @@ fn main() {
     MARIADB.set(mariadb.url()).unwrap();
     let folders = support::new_folder();
     FOLDERS.set(folders.clone()).unwrap();
+    let memcached = [(); 3].map(|()| MemcachedServer::start());
+    let host = |server: &MemcachedServer| format!("127.0.0.1:{}", server.port());
+    MEMCACHED.set(memcached.iter().map(host).collect()).unwrap();
 
     let trials = CASES.iter().flat_map(|case| {
         CLAUSES.iter().map(move |&(name, clause)| {
@@ -357,7 +378,7 @@ fn main() {
     let trials = trials.chain(null).chain(racy);
     let trials = trials.chain([listed, example]).collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
-    drop((server, file, postgres, mariadb));
+    drop((server, file, postgres, mariadb, memcached));
     std::fs::remove_dir_all(folders).unwrap();
     conclusion.exit();
 }

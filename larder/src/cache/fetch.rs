@@ -302,7 +302,7 @@ impl Cache {
         let shared = &self.shared;
         let (key, policy) = (approach.key, approach.policy);
         loop {
-            let look = self.look(key).await?;
+            let look = self.look_before_load(key, &policy.tags).await?;
             let now = shared.clock.now();
             let usable = look.usable(now).filter(|entry| accept(entry));
             let miss = match usable {

@@ -118,6 +118,18 @@ impl Cache {
         self.look_with(key, hint, true).await
     }
 
+    /// The same for who is going to load if it comes to that. `tags` are what is loaded will have:
+    /// asked for now, they have a number from before the load also where a server has none for them.
+    pub(super) async fn look_before_load(&self, key: &Key, tags: &[Tag]) -> Result<Look> {
+        let mut hint = self.shared.hints.get(key);
+        let known = hint.as_deref().unwrap_or_default();
+        if tags.iter().any(|tag| !known.contains(tag)) {
+            let new = tags.iter().filter(|tag| !known.contains(tag));
+            hint = Some(known.iter().chain(new).cloned().collect());
+        }
+        self.look_with(key, hint, true).await
+    }
+
     async fn look_with(&self, key: &Key, hint: Option<Arc<[Tag]>>, note: bool) -> Result<Look> {
         let shared = &self.shared;
         let names = hint.unwrap_or_default();

@@ -54,6 +54,10 @@ impl Backends {
         ] {
             backends.add(scheme, redis);
         }
+        #[cfg(feature = "memcached")]
+        for scheme in ["memcached", "memcached+tls", "memcached+unix"] {
+            backends.add(scheme, memcached);
+        }
         backends
     }
 
@@ -170,7 +174,35 @@ fn redis(place: &Place) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(builder.lazy()?))
 }
 
-#[cfg(feature = "redis")]
+#[cfg(feature = "memcached")]
+fn memcached(place: &Place) -> Result<Arc<dyn Store>> {
+    let mut options = Options::of(place);
+    let mut url = place.location.clone();
+    if let Some(weight) = options.text("weight") {
+        url.push_str("?weight=");
+        url.push_str(&weight);
+    }
+    let mut builder = store::Memcached::builder(url);
+    if options.yes("eject")? {
+        builder = builder.eject(true);
+    }
+    if options.yes("trust_restarts")? {
+        builder = builder.trust_restarts();
+    }
+    if let Some(limit) = options.span("operation_timeout")? {
+        builder = builder.timeout(limit);
+    }
+    if let Some(limit) = options.span("connect_timeout")? {
+        builder = builder.connect_timeout(limit);
+    }
+    if let Some(path) = options.text("ca_certificate") {
+        builder = builder.ca_certificate_pem(pem(place, &path)?);
+    }
+    options.finish()?;
+    Ok(Arc::new(builder.lazy()?))
+}
+
+#[cfg(any(feature = "memcached", feature = "redis"))]
 fn pem(place: &Place, path: &str) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|error| {
         let what = format!("cannot read `{path}`, the `ca_certificate`");

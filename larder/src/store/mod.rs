@@ -3,6 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `file/` | files in a folder of this machine |
+//! | `memcached/` | memcached servers |
 //! | `memory.rs` | in this process, bounded by bytes and entries |
 //! | `redis/` | a Redis or Valkey server |
 //! | `marks.rs` | leases and markers in this process, within bounds |
@@ -13,6 +14,8 @@
 mod file;
 #[cfg(feature = "memory")]
 mod marks;
+#[cfg(feature = "memcached")]
+mod memcached;
 #[cfg(feature = "memory")]
 mod memory;
 mod null;
@@ -32,6 +35,8 @@ use crate::entry::{Entry, Head, Mark, Stamp, Tag};
 use crate::{Clock, Key, Moment, Result};
 #[cfg(all(feature = "file", unix))]
 pub use file::{File, FileBuilder};
+#[cfg(feature = "memcached")]
+pub use memcached::{Memcached, MemcachedBuilder};
 #[cfg(feature = "memory")]
 pub use memory::{Memory, MemoryBuilder};
 pub use null::Null;

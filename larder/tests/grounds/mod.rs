@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use larder::store::{File, Memory, Postgres, Redis, Sqlite, Store};
+use larder::store::{File, Memcached, Memory, Postgres, Redis, Sqlite, Store};
 use larder::wrap::Tiered;
 use larder::{Cache, CacheBuilder, Clock};
 
@@ -32,6 +32,7 @@ pub(crate) fn all() -> Vec<Ground> {
         memory(),
         file(),
         redis(),
+        memcached(),
         tiers,
         before_redis,
         sqlite(),
@@ -133,6 +134,29 @@ fn block_on<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -
     std::thread::spawn(wait).join().expect("it does not panic")
 }
 
+/// A memcached that ends with this process, and a prefix of this ground's own.
+fn memcached() -> Ground {
+    static URL: LazyLock<String> = LazyLock::new(start_memcached);
+    Ground {
+        name: "memcached",
+        store: Arc::new(Memcached::lazy(URL.as_str()).expect("a good URL")),
+        own: own(),
+        manual: false,
+        url: Some(URL.clone()),
+    }
+}
+
+fn start_memcached() -> String {
+    let port = free_port();
+    let program = std::env::var("MEMCACHED").unwrap_or_else(|_| "memcached".into());
+    until_the_end(
+        &format!("{program} -l 127.0.0.1 -U 0 -u root -I 8m -p {port} >/dev/null & server=$!"),
+        "kill $server",
+    );
+    await_server(port, &program, "memcached");
+    format!("memcached://127.0.0.1:{port}")
+}
+
 fn start_redis() -> String {
     let port = free_port();
     let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
@@ -143,13 +167,18 @@ fn start_redis() -> String {
         ),
         "kill $server",
     );
+    await_server(port, &program, "redis-server");
+    format!("redis://127.0.0.1:{port}/0")
+}
+
+fn await_server(port: u16, program: &str, package: &str) {
     for _ in 0..500 {
         if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            return format!("redis://127.0.0.1:{port}/0");
+            return;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    panic!("`{program}` does not start; hint: install redis-server, or run `./test`, which does");
+    panic!("`{program}` does not start; hint: install {package}, or run `./test`, which does");
 }
 
 fn tiers() -> Ground {
@@ -228,6 +257,7 @@ impl Ground {
             "memory over redis" => {
                 Redis::lazy(url).map(|redis| Arc::new(Tiered::new(Memory::new(), redis)) as _)
             }
+            "memcached" => Memcached::lazy(url).map(|store| Arc::new(store) as _),
             "file" => {
                 let folder = url.trim_start_matches("file://");
                 (File::builder(folder).clock(clock).open()).map(|store| Arc::new(store) as _)

@@ -3,6 +3,9 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(unused_imports, reason = "each test file uses a part")]
 
+mod memcached;
+mod sql;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -10,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-mod sql;
+pub(crate) use memcached::MemcachedServer;
 pub(crate) use sql::{Kind, SqlServer, SqliteFile};
 
 /// A `redis-server` of this test alone; it ends with this value.
