@@ -901,18 +901,17 @@ pub(super) async fn deadlines_at_the_end_of_time_are_kept(ground: Ground<'_>) {
     let entry = ground.put("k", entry).await;
     ground.put("n", ground.integer(5).fresh_until(last)).await;
 
-    assert_eq!(
-        ground.get("k").await,
-        Some(entry.clone()),
-        "{}",
+    // A store may take what is farther than anybody waits for never.
+    let far = Moment::from_millis(1 << 62);
+    let kept = ground.get("k").await.unwrap();
+    assert!(
+        kept.fresh_until >= far && kept.stale_until >= kept.fresh_until,
+        "{}: {kept:?}",
         ground.store
     );
-    assert_eq!(
-        ground.head("k").await,
-        Some(entry.head()),
-        "{}",
-        ground.store
-    );
+    assert_eq!(kept.value, entry.value, "{}", ground.store);
+    let head = ground.head("k").await.unwrap();
+    assert!(head.fresh_until >= far, "{}: {head:?}", ground.store);
     let live = ground.live("n").await;
     assert_eq!(live, Some(Value::Integer(5)), "{}", ground.store);
     let soon = ground.now().plus(LONG);
@@ -948,14 +947,23 @@ pub(super) async fn an_act_that_is_dropped_changes_nothing_else(ground: Ground<'
         .await;
         for_a_while(ground.store.raise(tags), polls).await;
 
+        // Who cannot know whether a dropped act has happened may trust nothing for a moment.
+        let mut seen = ground.get("bystander").await;
+        for _ in 0..1000 {
+            if seen.is_some() {
+                break;
+            }
+            ground.store.clock().sleep(Duration::from_millis(5)).await;
+            seen = ground.get("bystander").await;
+        }
+        assert_eq!(seen, Some(bystander.clone()), "{}", ground.store);
+        // A store that forgives has removed what it cannot vouch for.
         let live = ground.live("k").await;
         assert!(
-            live == text("old") || live == text("new"),
-            "{}",
+            live.is_none() || live == text("old") || live == text("new"),
+            "{}: {live:?}",
             ground.store
         );
-        let seen = ground.get("bystander").await;
-        assert_eq!(seen, Some(bystander.clone()), "{}", ground.store);
         let key = [ground.key("bystander"), ground.key("missing")];
         let heads = ground.store.heads(&key).await.unwrap();
         assert_eq!(heads, [Some(bystander.head()), None], "{}", ground.store);

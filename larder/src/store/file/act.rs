@@ -9,8 +9,8 @@ use super::errors::too_large;
 use super::job::Caller;
 use super::room::{self, Lock, Room};
 use super::{Inner, slot};
-use crate::entry::Entry;
-use crate::{Key, Result};
+use crate::entry::{Entry, Value};
+use crate::{Key, MAX_DECODED, Result};
 
 /// A slot that is held.
 pub(super) struct Slot<'a> {
@@ -85,8 +85,9 @@ impl Slot<'_> {
         let head = slot::head(self.key, &frame);
         let length = (head.len() + frame.len()) as u64;
         let most = self.inner.usage.most().bytes.min(slot::LONGEST);
-        if length > most {
-            return Err(too_large(length, most));
+        let body = entry.value.as_ref().map_or(0, Value::len) as u64;
+        if length > most || body > MAX_DECODED {
+            return Err(too_large(length, most.min(MAX_DECODED)));
         }
         let before = self.length();
         let draw = self.inner.clock.random();

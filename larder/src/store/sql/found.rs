@@ -1,6 +1,7 @@
 //! Rows as the answers of a store, in the order in which they were asked for.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -44,9 +45,12 @@ pub(super) fn tag(name: &str) -> String {
     if name.len() <= LONGEST_TAG && !name.contains('\0') {
         return format!("t:{name}");
     }
-    let hash = Sha256::digest(name.as_bytes());
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("h:{hex}")
+    let mut hashed = "h:".to_owned();
+    for byte in Sha256::digest(name.as_bytes()) {
+        // Writing into a String cannot fail.
+        let _ = write!(hashed, "{byte:02x}");
+    }
+    hashed
 }
 
 const LONGEST_TAG: usize = 200;

@@ -270,17 +270,16 @@ impl Store for Sqlite {
         let here = (keys.len() <= FEW)
             .then(|| self.0.read_here(&open, |acts| acts.get(keys, tags)))
             .flatten();
-        let (rows, numbers) = match here {
-            Some(found) => found?,
-            None => {
-                let asked = keys.to_vec();
-                let of = tags.map(|tags| (tags.space.to_owned(), tags.names.to_vec()));
-                let read = move |acts: Acts<'_>| {
-                    let tags = of.as_ref().map(|(space, names)| Tags { space, names });
-                    acts.get(&asked, tags)
-                };
-                self.0.ask(&open, &open.reader, read).await?
-            }
+        let (rows, numbers) = if let Some(found) = here {
+            found?
+        } else {
+            let asked = keys.to_vec();
+            let of = tags.map(|tags| (tags.space.to_owned(), tags.names.to_vec()));
+            let read = move |acts: Acts<'_>| {
+                let tags = of.as_ref().map(|(space, names)| Tags { space, names });
+                acts.get(&asked, tags)
+            };
+            self.0.ask(&open, &open.reader, read).await?
         };
         let numbers = match (tags, numbers) {
             (Some(tags), None) => Some(self.0.numbers(tags).await?),
@@ -297,13 +296,12 @@ impl Store for Sqlite {
         let here = (keys.len() <= FEW)
             .then(|| self.0.read_here(&open, |acts| acts.heads(keys)))
             .flatten();
-        let live = match here {
-            Some(live) => live?,
-            None => {
-                let asked = keys.to_vec();
-                let read = move |acts: Acts<'_>| acts.heads(&asked);
-                self.0.ask(&open, &open.reader, read).await?
-            }
+        let live = if let Some(live) = here {
+            live?
+        } else {
+            let asked = keys.to_vec();
+            let read = move |acts: Acts<'_>| acts.heads(&asked);
+            self.0.ask(&open, &open.reader, read).await?
         };
         Ok(heads(keys, &live))
     }
