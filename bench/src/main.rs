@@ -16,6 +16,9 @@ mod values;
 
 use std::process::ExitCode;
 
+/// What can fail for want of a program that it needs.
+type Bench = fn() -> Result<(), Box<dyn std::error::Error>>;
+
 fn main() -> ExitCode {
     let only = std::env::args().nth(1);
     let picked = |name: &str| only.as_deref().is_none_or(|only| only == name);
@@ -34,7 +37,7 @@ fn main() -> ExitCode {
         file::store_against_plain_files();
         file::many_against_few();
     }
-    let others: [(_, fn() -> Result<(), Box<dyn std::error::Error>>); 3] = [
+    let others: [(_, Bench); 3] = [
         ("sqlite", sql::get_against_rusqlite),
         ("postgres", sql::get_against_tokio_postgres),
         ("page", || Ok(page::hit_against_bare_handler()?)),

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it panics")]
 
 mod demo;
-#[path = "../../larder/tests/support/mod.rs"]
+#[path = "../../larder/tests/support/redis.rs"]
 mod support;
 
 use std::io::{Read, Write};

@@ -18,7 +18,7 @@ pub(crate) async fn run(larder: Larder) -> Outcome {
             Ok(Answer::Done)
         }
         Command::Check { file } => check(&Settings::from_file(file)?).await,
-        Command::Table(Table::Create { dry_run }) => open::create_table(&which, dry_run),
+        Command::Table(Table::Create { dry_run }) => open::create_table(&which, dry_run).await,
         command => {
             let cache = open::cache(&which).await?;
             let answer = act(&cache, command).await;

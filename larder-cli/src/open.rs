@@ -1,9 +1,11 @@
 //! The cache that a command line means.
 
+use std::io::{self, Write as _};
+
 use larder::{Cache, Error, ErrorKind, Settings};
 
-use crate::Outcome;
 use crate::flags::Which;
+use crate::{Answer, Outcome};
 
 /// The cache that `which` names.
 pub(crate) async fn cache(which: &Which) -> larder::Result<Cache> {
@@ -27,15 +29,17 @@ fn settings(which: &Which) -> larder::Result<Settings> {
     }
 }
 
-/// Makes the table of a SQL store, or prints how.
-pub(crate) fn create_table(which: &Which, _dry_run: bool) -> Outcome {
-    let url = which.store.as_deref().unwrap_or_default();
-    let scheme = url.split(':').next().unwrap_or_default();
-    let error = Error::new(
-        ErrorKind::Unsupported,
-        "table",
-        format!("`{scheme}` has no table"),
-    );
-    let hint = "SQL stores have: `sqlite:`, `postgres:`, `mysql:`";
-    Err(error.with_hint(hint).into())
+/// Makes the table of an SQL store, or prints how.
+pub(crate) async fn create_table(which: &Which, dry_run: bool) -> Outcome {
+    let settings = settings(which)?;
+    if dry_run {
+        for statement in settings.table_sql(&which.alias)? {
+            writeln!(io::stdout(), "{statement};")?;
+        }
+        return Ok(Answer::Done);
+    }
+    let made = settings.create_table(&which.alias).await?;
+    let says = if made { "made" } else { "there already" };
+    writeln!(io::stderr(), "the table is {says}")?;
+    Ok(Answer::Done)
 }

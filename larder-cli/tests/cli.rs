@@ -205,7 +205,7 @@ fn what_is_wrong_is_one_line_and_a_hint() {
     );
     let missing = "larder: settings: cannot read `missing.toml`\nhint: give the path of a TOML file with `[caches.default]` in it\n";
     says(&["--settings", "missing.toml", "get", "k"], 2, "", missing);
-    let no_table = "larder: table: `memory` has no table\nhint: SQL stores have: `sqlite:`, `postgres:`, `mysql:`\n";
+    let no_table = "larder: settings: the URL of `default`: `memory` has no table\nhint: SQL stores have: `sqlite:`, `postgres:`, `mysql:`\n";
     says(
         &["--store", "memory://", "table", "create"],
         2,
@@ -267,4 +267,47 @@ fn shells_are_told_how_to_complete() {
             "{shell}"
         );
     }
+}
+
+#[test]
+fn a_table_is_made_once_and_its_statements_can_be_read_before() {
+    let folder = support::new_folder();
+    let url = format!("sqlite://{}/cache.db?table=pages", folder.display());
+    let store = ["--store", &url];
+    let on = |flags: &[&'static str]| run(&[&store[..], flags].concat(), "");
+
+    let (code, _, told) = on(&["get", "k"]);
+    assert_eq!(code, 2);
+    assert!(told.contains("larder table create --store"), "{told}");
+    let (code, statements, told) = on(&["table", "create", "--dry-run"]);
+    assert_eq!((code, told.as_str()), (0, ""));
+    assert!(
+        statements.starts_with("CREATE TABLE IF NOT EXISTS \"pages\""),
+        "{statements}"
+    );
+    assert!(!folder.join("cache.db").exists());
+    assert_eq!(
+        on(&["table", "create"]),
+        (0, String::new(), "the table is made\n".into())
+    );
+    assert_eq!(
+        on(&["table", "create"]),
+        (0, String::new(), "the table is there already\n".into())
+    );
+    assert_eq!(on(&["set", "k", "[1]"]).0, 0);
+    assert_eq!(on(&["get", "k"]), (0, "[1]\n".into(), String::new()));
+    assert_eq!(on(&["keys"]), (0, "k\n".into(), String::new()));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_folder_is_a_store_too() {
+    let folder = support::new_folder();
+    let url = format!("file://{}/cache?key_prefix=shop", folder.display());
+    let on = |flags: &[&'static str]| run(&[&["--store", &url], flags].concat(), "");
+
+    assert_eq!(on(&["set", "--ttl", "1h", "a key", "5"]).0, 0);
+    assert_eq!(on(&["incr", "a key"]), (0, "6\n".into(), String::new()));
+    assert_eq!(on(&["keys"]), (0, "a key\n".into(), String::new()));
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -547,7 +547,19 @@ impl Head {
 /// The whole key that a frame states: of a hashed name nothing else tells it.
 #[cfg(any(feature = "file", feature = "redis"))]
 pub(crate) fn whole_key(frame: &[u8]) -> Option<&str> {
-    let mut meta = Reader(frame.get(HEADER..)?);
+    whole_key_of_meta(frame.get(HEADER..)?)
+}
+
+/// The whole key in what stands between header and body.
+#[cfg(any(
+    feature = "file",
+    feature = "redis",
+    feature = "sqlite",
+    feature = "postgres",
+    feature = "mysql"
+))]
+pub(crate) fn whole_key_of_meta(meta: &[u8]) -> Option<&str> {
+    let mut meta = Reader(meta);
     meta.u64()?;
     for _ in 0..meta.u32()? {
         meta.text()?;

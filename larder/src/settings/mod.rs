@@ -190,7 +190,7 @@ impl Settings {
     }
 
     /// The names of the caches, in order.
-    pub fn aliases(&self) -> impl Iterator<Item = &str> {
+    pub fn aliases(&self) -> impl Iterator<Item = &str> + Clone {
         self.caches.keys().map(String::as_str)
     }
 
@@ -198,6 +198,28 @@ impl Settings {
     /// are first used.
     pub async fn open(&self) -> Result<Caches> {
         self.open_with(&Backends::new()).await
+    }
+
+    /// The statements that make the table of the SQL store of `alias`, without running them.
+    ///
+    /// An error of kind `Invalid` where that store has no table.
+    pub fn table_sql(&self, alias: &str) -> Result<Vec<String>> {
+        stores::table_sql(&self.cache(alias)?.place)
+    }
+
+    /// Makes the table of the SQL store of `alias`; says whether it was not there.
+    ///
+    /// An error of kind `Invalid` where that store has no table.
+    pub async fn create_table(&self, alias: &str) -> Result<bool> {
+        stores::create_table(&self.cache(alias)?.place).await
+    }
+
+    fn cache(&self, alias: &str) -> Result<&CacheSettings> {
+        self.caches.get(alias).ok_or_else(|| {
+            let what = format!("there is no cache `{alias}`");
+            let error = Error::new(ErrorKind::Invalid, "settings", what);
+            nearest::suggest(error, alias, self.aliases())
+        })
     }
 
     /// Opens every cache, with `backends`.

@@ -54,6 +54,18 @@ impl Backends {
         ] {
             backends.add(scheme, redis);
         }
+        #[cfg(all(feature = "file", unix))]
+        backends.add("file", file);
+        #[cfg(feature = "sqlite")]
+        backends.add("sqlite", |place| Ok(Arc::new(sqlite(place)?)));
+        #[cfg(feature = "postgres")]
+        for scheme in ["postgres", "postgresql"] {
+            backends.add(scheme, |place| Ok(Arc::new(postgres(place)?)));
+        }
+        #[cfg(feature = "mysql")]
+        for scheme in ["mysql", "mariadb"] {
+            backends.add(scheme, |place| Ok(Arc::new(mysql(place)?)));
+        }
         #[cfg(feature = "memcached")]
         for scheme in ["memcached", "memcached+tls", "memcached+unix"] {
             backends.add(scheme, memcached);
@@ -146,17 +158,8 @@ fn memory(place: &Place) -> Result<Arc<dyn Store>> {
 fn redis(place: &Place) -> Result<Arc<dyn Store>> {
     let mut options = Options::of(place);
     // What the store's own URL may say in its query.
-    let mut url = place.location.clone();
-    let mut separator = '?';
-    for word in ["db", "protocol", "user", "pass"] {
-        if let Some(value) = options.text(word) {
-            url.push(separator);
-            url.push_str(word);
-            url.push('=');
-            url.push_str(&value);
-            separator = '&';
-        }
-    }
+    let words = ["db", "protocol", "user", "pass"];
+    let url = url_with(place, &mut options, &words);
     let mut builder = store::Redis::builder(url);
     if options.yes("trust_restarts")? {
         builder = builder.trust_restarts();
@@ -177,11 +180,7 @@ fn redis(place: &Place) -> Result<Arc<dyn Store>> {
 #[cfg(feature = "memcached")]
 fn memcached(place: &Place) -> Result<Arc<dyn Store>> {
     let mut options = Options::of(place);
-    let mut url = place.location.clone();
-    if let Some(weight) = options.text("weight") {
-        url.push_str("?weight=");
-        url.push_str(&weight);
-    }
+    let url = url_with(place, &mut options, &["weight"]);
     let mut builder = store::Memcached::builder(url);
     if options.yes("eject")? {
         builder = builder.eject(true);
@@ -202,7 +201,190 @@ fn memcached(place: &Place) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(builder.lazy()?))
 }
 
-#[cfg(any(feature = "memcached", feature = "redis"))]
+#[cfg(all(feature = "file", unix))]
+fn file(place: &Place) -> Result<Arc<dyn Store>> {
+    let mut options = Options::of(place);
+    let Some(path) = place.location.strip_prefix("file://") else {
+        let error = place.error("the URL of a folder has no path");
+        return Err(error.with_hint("write it as `file:///var/cache/larder`"));
+    };
+    let mut builder = store::File::builder(path);
+    if let Some(bytes) = options.number("max_bytes")? {
+        builder = builder.max_bytes(bytes);
+    }
+    if let Some(entries) = options.number("max_entries")? {
+        builder = builder.max_entries(entries);
+    }
+    // As in memory.
+    options.number("cull_frequency")?;
+    if let Some(limit) = options.span("operation_timeout")? {
+        builder = builder.timeout(limit);
+    }
+    if options.yes("trust_restarts")? {
+        builder = builder.trust_restarts();
+    }
+    options.finish()?;
+    Ok(Arc::new(builder.open()?))
+}
+
+/// What all SQL stores are told.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+macro_rules! sql_options {
+    ($options:ident, $builder:ident) => {
+        if let Some(entries) = $options.number("max_entries")? {
+            $builder = $builder.max_entries(entries);
+        }
+        // As in memory.
+        $options.number("cull_frequency")?;
+        if let Some(span) = $options.span("cull_every")? {
+            $builder = $builder.cull_every(span);
+        }
+        if let Some(limit) = $options.span("operation_timeout")? {
+            $builder = $builder.timeout(limit);
+        }
+        if let Some(limit) = $options.span("connect_timeout")? {
+            $builder = $builder.connect_timeout(limit);
+        }
+    };
+}
+
+#[cfg(feature = "sqlite")]
+fn sqlite(place: &Place) -> Result<store::Sqlite> {
+    let mut options = Options::of(place);
+    let mut builder = store::Sqlite::builder(url_with(place, &mut options, &["table"]));
+    sql_options!(options, builder);
+    if options.yes("trust_restarts")? {
+        builder = builder.trust_restarts();
+    }
+    if options.yes("sync_commits")? {
+        builder = builder.sync_commits();
+    }
+    options.finish()?;
+    builder.lazy()
+}
+
+#[cfg(feature = "postgres")]
+fn postgres(place: &Place) -> Result<store::Postgres> {
+    let mut options = Options::of(place);
+    let url = url_with(place, &mut options, &["table", "sslmode", "host"]);
+    let mut builder = store::Postgres::builder(url);
+    sql_options!(options, builder);
+    if options.yes("unlogged")? {
+        builder = builder.unlogged();
+    }
+    if let Some(path) = options.text("ca_certificate") {
+        builder = builder.ca_certificate_pem(pem(place, &path)?);
+    }
+    options.finish()?;
+    builder.lazy()
+}
+
+#[cfg(feature = "mysql")]
+fn mysql(place: &Place) -> Result<store::Mysql> {
+    let mut options = Options::of(place);
+    let url = url_with(place, &mut options, &["table", "sslmode"]);
+    let mut builder = store::Mysql::builder(url);
+    sql_options!(options, builder);
+    if let Some(path) = options.text("ca_certificate") {
+        builder = builder.ca_certificate_pem(pem(place, &path)?);
+    }
+    options.finish()?;
+    builder.lazy()
+}
+
+/// An SQL store, for what only its table is needed for.
+enum SqlStore {
+    #[cfg(feature = "sqlite")]
+    Sqlite(store::Sqlite),
+    #[cfg(feature = "postgres")]
+    Postgres(store::Postgres),
+    #[cfg(feature = "mysql")]
+    Mysql(store::Mysql),
+}
+
+fn sql_store(place: &Place) -> Result<SqlStore> {
+    match place.scheme.as_str() {
+        #[cfg(feature = "sqlite")]
+        "sqlite" => sqlite(place).map(SqlStore::Sqlite),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => postgres(place).map(SqlStore::Postgres),
+        #[cfg(feature = "mysql")]
+        "mysql" | "mariadb" => mysql(place).map(SqlStore::Mysql),
+        scheme => {
+            let error = place.error(format!("`{scheme}` has no table"));
+            Err(error.with_hint("SQL stores have: `sqlite:`, `postgres:`, `mysql:`"))
+        }
+    }
+}
+
+/// The statements that make the table of the SQL store at `place`.
+pub(super) fn table_sql(place: &Place) -> Result<Vec<String>> {
+    Ok(match sql_store(place)? {
+        #[cfg(feature = "sqlite")]
+        SqlStore::Sqlite(store) => store.table_sql(),
+        #[cfg(feature = "postgres")]
+        SqlStore::Postgres(store) => store.table_sql(),
+        #[cfg(feature = "mysql")]
+        SqlStore::Mysql(store) => store.table_sql(),
+    })
+}
+
+/// Makes that table; whether it was not there.
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+    expect(
+        clippy::unused_async,
+        reason = "a build without SQL stores makes no table"
+    )
+)]
+pub(super) async fn create_table(place: &Place) -> Result<bool> {
+    match sql_store(place)? {
+        #[cfg(feature = "sqlite")]
+        SqlStore::Sqlite(store) => store.create_table().await,
+        #[cfg(feature = "postgres")]
+        SqlStore::Postgres(store) => store.create_table().await,
+        #[cfg(feature = "mysql")]
+        SqlStore::Mysql(store) => store.create_table().await,
+    }
+}
+
+/// The store's own URL, with those of its own `words` that the query had.
+#[cfg(any(
+    feature = "memcached",
+    feature = "redis",
+    feature = "sqlite",
+    feature = "postgres",
+    feature = "mysql"
+))]
+fn url_with(place: &Place, options: &mut Options<'_>, words: &[&'static str]) -> String {
+    let mut url = place.location.clone();
+    let mut separator = '?';
+    for word in words {
+        let Some(value) = options.text(word) else {
+            continue;
+        };
+        url.push(separator);
+        url.push_str(word);
+        url.push('=');
+        for char in value.chars() {
+            match char {
+                '%' => url.push_str("%25"),
+                '&' => url.push_str("%26"),
+                '#' => url.push_str("%23"),
+                char => url.push(char),
+            }
+        }
+        separator = '&';
+    }
+    url
+}
+
+#[cfg(any(
+    feature = "memcached",
+    feature = "redis",
+    feature = "postgres",
+    feature = "mysql"
+))]
 fn pem(place: &Place, path: &str) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|error| {
         let what = format!("cannot read `{path}`, the `ca_certificate`");

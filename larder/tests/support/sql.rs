@@ -203,19 +203,16 @@ impl SqlServer {
         }
         let url = self.url();
         match self.kind {
-            Kind::Postgres => block_on(async move { says_ready(&url).await }),
+            Kind::Postgres => says_ready(block_on(Postgres::connect(url))),
             // It creates the user after it has begun to listen.
-            Kind::Mariadb => match block_on(Mysql::connect(url)) {
-                Ok(_) => true,
-                Err(error) => error.to_string().contains("has no table"),
-            },
+            Kind::Mariadb => says_ready(block_on(Mysql::connect(url))),
         }
     }
 }
 
-async fn says_ready(url: &str) -> bool {
-    let connected = tokio_postgres::connect(url, tokio_postgres::NoTls).await;
-    connected.is_ok()
+/// Whether it is there, with the table or without.
+fn says_ready<S>(connected: larder::Result<S>) -> bool {
+    connected.map_or_else(|error| error.to_string().contains("has no table"), |_| true)
 }
 
 impl Drop for SqlServer {

@@ -8,8 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::row::{Row, moment};
 use crate::Key;
-use crate::entry::{Entry, Head, Tag};
-use crate::store::Numbers;
+use crate::entry::{Entry, Head, Tag, whole_key_of_meta};
+use crate::store::{Numbers, Scanned};
 
 /// A row of `…_numbers`.
 pub(super) struct Numbered {
@@ -80,4 +80,24 @@ pub(super) fn entries(keys: &[Key], rows: Vec<(String, Row)>) -> Vec<Option<Entr
     let rows: HashMap<String, Row> = rows.into_iter().collect();
     let entry = |key: &Key| Some(rows.get(key.name())?.clone().into_entry(key));
     keys.iter().map(entry).collect()
+}
+
+/// Where a page of names begins: behind `from`, or with `scope` itself.
+pub(super) fn first_name(scope: &str, from: Option<&str>) -> String {
+    // No name holds a character before the blank, so that none lies between.
+    from.map_or_else(|| scope.to_owned(), |from| format!("{from}\u{1}"))
+}
+
+/// A page of at most `limit` keys, from rows of name and meta.
+pub(super) fn page(rows: &[(String, Option<Bytes>)], limit: usize) -> Scanned {
+    let key = |(name, meta): &(String, Option<Bytes>)| {
+        let whole = meta.as_deref().and_then(whole_key_of_meta);
+        let key = Key::new(whole.filter(|whole| !whole.is_empty()).unwrap_or(name));
+        (key.name() == name).then_some(key)
+    };
+    let next = rows.last().filter(|_| rows.len() >= limit);
+    Scanned {
+        keys: rows.iter().filter_map(key).collect(),
+        next: next.map(|(name, _)| name.clone()),
+    }
 }

@@ -96,6 +96,8 @@ pub(super) enum Ask {
     NextBatch,
     /// 1: the first name, 2: the name after all.
     RemoveRange,
+    /// 1: the first name, 2: the name after all, 3: now, 4: how many. Gives name and meta of what is live.
+    Names,
 }
 
 /// Where the two dialects differ.
@@ -109,7 +111,7 @@ pub(super) enum Way {
 
 impl Ask {
     /// How many there are.
-    pub(super) const COUNT: usize = Self::RemoveRange as usize + 1;
+    pub(super) const COUNT: usize = Self::Names as usize + 1;
 
     /// The text of the statement.
     pub(super) fn text(self, way: Way, table: &Table) -> String {
@@ -176,11 +178,7 @@ impl Ask {
             Self::RaiseFloor => {
                 format!("{own} DO UPDATE SET number = own.number + 1, floor = own.number + 1")
             }
-            Self::RaiseTag => format!(
-                "INSERT INTO {numbers} AS own (space, tag, number) VALUES ($1, $2, $3) \
-                 ON CONFLICT (space, tag) \
-                 DO UPDATE SET number = {greatest}(own.number, excluded.number)"
-            ),
+            Self::RaiseTag => raise_tag(&numbers, greatest),
             Self::DropNumbers => format!("DELETE FROM {numbers} WHERE space = $1 AND tag <> ''"),
             Self::RemoveGone => format!(
                 "DELETE FROM {entries} WHERE gone_after <= $1 AND name IN (SELECT name \
@@ -208,6 +206,7 @@ impl Ask {
             Self::RemoveRange => {
                 format!("DELETE FROM {entries} WHERE name >= $1 AND (name < $2 OR $2 IS NULL)")
             }
+            Self::Names => names(&entries),
         };
         if in_place {
             text.replace('$', "?")
@@ -215,6 +214,22 @@ impl Ask {
             text
         }
     }
+}
+
+fn names(entries: &str) -> String {
+    format!(
+        "SELECT name, meta FROM {entries} WHERE name >= $1 \
+         AND (name < $2 OR $2 IS NULL) AND {} ORDER BY name LIMIT $4",
+        live("", "$3")
+    )
+}
+
+fn raise_tag(numbers: &str, greatest: &str) -> String {
+    format!(
+        "INSERT INTO {numbers} AS own (space, tag, number) VALUES ($1, $2, $3) \
+         ON CONFLICT (space, tag) \
+         DO UPDATE SET number = {greatest}(own.number, excluded.number)"
+    )
 }
 
 fn put(entries: &str) -> String {

@@ -47,7 +47,7 @@ use super::gate::Gate;
 use super::row::{self, Row, after_all, moment, ms, room_for, stamp};
 use super::settings::Settings;
 use crate::entry::{Entry, Head, Mark, Stamp};
-use crate::store::{Found, Scan, Store, Sum, Tags, When};
+use crate::store::{Found, Scan, Scanned, Store, Sum, Tags, When};
 use crate::{Clock, Key, Moment, Result};
 
 /// How often an act is tried that clashed with another transaction.
@@ -531,7 +531,24 @@ impl Store for Mysql {
     }
 
     fn scan(&self) -> Option<&dyn Scan> {
-        None
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Scan for Mysql {
+    async fn page(&self, scope: &str, from: Option<&str>, limit: usize) -> Result<Scanned> {
+        let end = after_all(scope);
+        let limit = limit.max(1);
+        let mut bound: Vec<Bound> = vec![found::first_name(scope, from).into()];
+        bound.extend(end.as_deref().map(Bound::from));
+        bound.push(self.0.now().into());
+        bound.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
+        let text = self.0.server().texts.names(end.is_some());
+        let rows = self.0.rows(Again::Once, &text, bound).await?;
+        let rows: Option<Vec<_>> = rows.into_iter().map(reply::named).collect();
+        let rows = rows.ok_or_else(|| self.0.server().odd())?;
+        Ok(found::page(&rows, limit))
     }
 }
 

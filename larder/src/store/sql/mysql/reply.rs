@@ -75,6 +75,13 @@ pub(super) fn live(row: Answer) -> Option<(String, Live)> {
     Some((name, live))
 }
 
+/// Name and meta.
+pub(super) fn named(row: Answer) -> Option<(String, Option<Bytes>)> {
+    let mut values = row.unwrap_raw().into_iter().flatten();
+    let name = text(values.next()?)?;
+    Some((name, values.next().and_then(blob)))
+}
+
 /// Deadline, end of the grace, meta and stamp.
 pub(super) fn seen(row: Answer) -> Option<(Live, i64, i64)> {
     let mut values = row.unwrap_raw().into_iter().flatten();

@@ -179,6 +179,16 @@ impl Texts {
         format!("SELECT name FROM {entries} WHERE name >= ?{end} ORDER BY name LIMIT 1 OFFSET 1000")
     }
 
+    /// The first name; the name after all, if there is one; now; how many. Gives name and meta of what
+    /// is live.
+    pub(super) fn names(&self, is_bounded: bool) -> String {
+        let (entries, end) = (&self.entries, end(is_bounded));
+        format!(
+            "SELECT name, meta FROM {entries} WHERE name >= ?{end} AND {} ORDER BY name LIMIT ?",
+            live("", "?")
+        )
+    }
+
     /// The first name; the name after all, if there is one.
     pub(super) fn remove_range(&self, is_bounded: bool) -> String {
         let (entries, end) = (&self.entries, end(is_bounded));

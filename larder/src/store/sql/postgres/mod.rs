@@ -47,7 +47,7 @@ use super::row::{self, Row, after_all, fits, ms, room_for, stamp};
 use super::settings::Settings;
 use super::statements::Ask;
 use crate::entry::{Entry, Head, Mark, Stamp, Tag};
-use crate::store::{Found, Numbers, Scan, Store, Sum, Tags, When};
+use crate::store::{Found, Numbers, Scan, Scanned, Store, Sum, Tags, When};
 use crate::{Clock, Key, Moment, Result};
 
 /// How often an act is tried that clashed with another transaction.
@@ -488,7 +488,23 @@ impl Store for Postgres {
     }
 
     fn scan(&self) -> Option<&dyn Scan> {
-        None
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Scan for Postgres {
+    async fn page(&self, scope: &str, from: Option<&str>, limit: usize) -> Result<Scanned> {
+        let (first, end) = (found::first_name(scope, from), after_all(scope));
+        let limit = limit.max(1);
+        let most = i64::try_from(limit).unwrap_or(i64::MAX);
+        let now = self.0.now();
+        let bound: Bound<'_> = &[&first, &end, &now, &most];
+        let answers = self.0.call(Send::Read(Ask::Names, bound, None)).await?;
+        let row = |row: &Answer| Ok((row.try_get(0)?, blob(row, 1)?));
+        let rows: Result<Vec<_>, tokio_postgres::Error> = answers.rows.iter().map(row).collect();
+        let rows = rows.map_err(|_| self.0.server().odd())?;
+        Ok(found::page(&rows, limit))
     }
 }
 

@@ -111,6 +111,21 @@ impl Acts<'_> {
             .optional()
     }
 
+    /// Names and metas of what is live from `first` on, up to `end`.
+    pub(super) fn names(
+        &self,
+        first: &str,
+        end: Option<&str>,
+        limit: usize,
+    ) -> rusqlite::Result<Vec<(String, Option<Bytes>)>> {
+        let mut statement = self.statement(Ask::Names)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, blob(row, 1)?));
+        statement
+            .query_map((first, end, self.now(), limit), row)?
+            .collect()
+    }
+
     pub(super) fn put(&self, key: &Key, row: &Row, when: Condition) -> rusqlite::Result<bool> {
         let (ask, last) = match when {
             Condition::When(When::Always) => (Ask::Put, None),

@@ -37,11 +37,12 @@ pub use self::builder::SqliteBuilder;
 use self::file::{File, Open, Texts};
 use self::thread::Thread;
 use super::cull::{self, BATCH, Cull, Culler};
+use super::found;
 use super::gate::Gate;
 use super::row::{Row, after_all, fits, stamp};
 use super::settings::Settings;
 use crate::entry::{Entry, Head, Mark, Stamp};
-use crate::store::{Found, Numbers, Scan, Store, Sum, Tags, When};
+use crate::store::{Found, Numbers, Scan, Scanned, Store, Sum, Tags, When};
 use crate::{Clock, Error, ErrorKind, Key, Moment, Result};
 
 /// Keys that a caller reads by itself; more are read by a thread.
@@ -403,7 +404,19 @@ impl Store for Sqlite {
     }
 
     fn scan(&self) -> Option<&dyn Scan> {
-        None
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Scan for Sqlite {
+    async fn page(&self, scope: &str, from: Option<&str>, limit: usize) -> Result<Scanned> {
+        let open = self.0.gate.link().await?;
+        let (first, end) = (found::first_name(scope, from), after_all(scope));
+        let limit = limit.max(1);
+        let read = move |acts: Acts<'_>| acts.names(&first, end.as_deref(), limit);
+        let rows = self.0.ask(&open, &open.reader, read).await?;
+        Ok(found::page(&rows, limit))
     }
 }
 
@@ -449,7 +462,7 @@ fn entries(keys: &[Key], rows: Vec<Option<Row>>) -> Vec<Option<Entry>> {
     keys.iter().zip(rows).map(entry).collect()
 }
 
-fn heads(keys: &[Key], live: &[Option<super::found::Live>]) -> Vec<Option<Head>> {
-    let head = |(key, live): (&Key, &Option<super::found::Live>)| live.as_ref()?.head(key);
+fn heads(keys: &[Key], live: &[Option<found::Live>]) -> Vec<Option<Head>> {
+    let head = |(key, live): (&Key, &Option<found::Live>)| live.as_ref()?.head(key);
     keys.iter().zip(live).map(head).collect()
 }
