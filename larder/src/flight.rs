@@ -65,6 +65,10 @@ pub(crate) struct Landed {
     /// The last number given when that was looked at.
     pub(crate) checked: u64,
     /// What a page hands to its waiters besides.
+    #[cfg_attr(
+        not(feature = "page"),
+        expect(dead_code, reason = "only pages hand on more")
+    )]
     pub(crate) extra: Option<Arc<dyn Any + Send + Sync>>,
 }
 

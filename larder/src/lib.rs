@@ -1,5 +1,5 @@
-//! The caching framework for web apps: values and whole pages, over memory and Redis, that never
-//! serve what was invalidated and never give one user's page to another.
+//! The caching framework for web apps: values and whole pages, over memory, files, SQL, Memcached and
+//! Redis, that never serve what was invalidated and never give one user's page to another.
 //!
 //! # Three hello worlds
 //!

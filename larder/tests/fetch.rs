@@ -832,7 +832,7 @@ async fn without_patience_for_others_ones_own_load_is_kept_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_no_patience_does_not_wait_for_anothers_load() {
+async fn who_has_no_patience_does_not_wait_for_the_load_of_another() {
     let (cache, source) = (cache(), Source::default());
     let slow = tokio::spawn({
         let (cache, source) = (cache.clone(), source.clone());

@@ -29,6 +29,10 @@ pub(crate) type Accept<'a> = &'a mut (dyn FnMut(&Entry) -> bool + Send);
 pub(crate) struct Served {
     pub(crate) entry: Arc<Entry>,
     pub(crate) outcome: Outcome,
+    #[cfg_attr(
+        not(feature = "page"),
+        expect(dead_code, reason = "values need nothing of it but the entry")
+    )]
     pub(crate) landed: Option<Arc<Landed>>,
 }
 

@@ -20,7 +20,7 @@
 //!
 //! *What it does not do.* It takes no part in SASL or the binary protocol. Never does it flush a
 //! server: [`clear`](crate::store::Store::clear) lists the keys, and is an error where that is switched
-//! off. An entry larger than the server's largest item (`-I`, 1 MiB unless told otherwise) is an error.
+//! off; a load that begins while it runs may be kept. An entry larger than the server's largest item (`-I`, 1 MiB unless told otherwise) is an error.
 //!
 //! | file | what |
 //! | --- | --- |

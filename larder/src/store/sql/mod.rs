@@ -11,6 +11,9 @@
 //! *Integers* are 64 bits wide; a sum that would not fit is told from the condition of the statement,
 //! which then changes nothing.
 //!
+//! *A clear* removes batch by batch while others write. A load that had begun before it is not kept;
+//! one that begins while it runs may be.
+//!
 //! | file | what |
 //! | --- | --- |
 //! | `sqlite/` | a file, read in place |
