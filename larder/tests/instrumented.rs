@@ -72,8 +72,13 @@ impl Subscriber for Log {
     fn exit(&self, _: &Id) {}
 }
 
+/// Whether a place in the code tells of itself is worked out when it is first met: not while another
+/// test, which listens to nothing, meets it at the same moment.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test]
 async fn every_call_is_an_event_that_shows_no_key() {
+    let _turn = ONE_AT_A_TIME.lock().await;
     let log = Log::default();
     let _guard = tracing::subscriber::set_default(log.clone());
     let inner = Faulty::new(&Clock::manual());
@@ -177,6 +182,7 @@ impl metrics::Recorder for Meter {
 
 #[tokio::test]
 async fn calls_and_outcomes_go_to_the_metrics_facade() {
+    let _turn = ONE_AT_A_TIME.lock().await;
     let meter = Meter::default();
     let _guard = metrics::set_default_local_recorder(&meter);
     let listener = Arc::new(Recorder::new());

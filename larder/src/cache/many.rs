@@ -202,6 +202,8 @@ impl Cache {
                 approach.found.extend(loaded);
                 Ok(not_placed)
             }
+            // A stale value stands in for a load, not for the store.
+            Err(failure @ Failure::Store(_)) => Err(failure.into()),
             Err(failure) => {
                 let stands_in = self.stand_in_for(names, approach, Stale::LoadFailed);
                 if stands_in.await {

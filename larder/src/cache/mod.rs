@@ -342,9 +342,10 @@ impl Cache {
             return self.delete(key).await;
         }
         let (store, key) = (&self.shared.store, self.key(key));
-        // Looked at first: what was invalidated is nothing, and its slot may hold a lease by now.
+        // Looked at first: what was invalidated is nothing, and its slot may hold a lease by now. That
+        // nothing is seen says the store itself, which may not have been there to be asked.
         let heads = store.heads(std::slice::from_ref(&key)).await?;
-        if self.unmoved(heads).await?[0].is_none() {
+        if heads[0].is_some() && self.unmoved(heads).await?[0].is_none() {
             return Ok(false);
         }
         let deadline = ttl.deadline(self.shared.clock.now());

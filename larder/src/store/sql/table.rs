@@ -172,7 +172,8 @@ mod tests {
             let error = Table::parse(dialect, "sql", name).expect_err(name);
 
             assert_eq!(error.kind(), ErrorKind::Invalid, "{name}");
-            assert!(!error.to_string().contains('"'), "{error}");
+            let told = format!("the table name `{}` cannot be used", name.escape_debug());
+            assert_eq!(error.to_string(), format!("sql: {told}"));
         }
     }
 
