@@ -180,6 +180,24 @@ impl Plan {
         plan
     }
 
+    /// With plain reads among the steps: near slots answer little else.
+    pub(crate) fn with_reads(mut self, seed: u64) -> Self {
+        let mut chance = Rng::with_seed(!seed);
+        let reads: Vec<Step> = self
+            .steps
+            .iter()
+            .flat_map(|step| [step.at.saturating_sub(ms(60)), step.at + ms(30)])
+            .map(|at| Step {
+                at,
+                process: chance.usize(..self.processes),
+                act: Act::Get(chance.usize(..self.keys.len())),
+            })
+            .collect();
+        self.steps.extend(reads);
+        self.steps.sort_by_key(|step| step.at);
+        self
+    }
+
     fn steps(&self, chance: &mut Rng) -> Vec<Step> {
         let span = pick(chance, &[100, 600, 600, 4000, 20_000]);
         let mut steps: Vec<Step> = (0..chance.usize(5..=20))

@@ -107,11 +107,15 @@ fn play(seed: u64, setup: Setup, trace: bool) -> Arc<World> {
 }
 
 async fn course(seed: u64, setup: Setup, trace: bool) -> Arc<World> {
+    let near = setup.near(seed);
     let plan = Plan::draw(seed);
+    let plan = match near {
+        Some(_) => plan.with_reads(seed),
+        None => plan,
+    };
     let log: fn(&str) = |what| eprintln!("            {what}");
     let server = Server::with_log(seed, trace.then_some(log));
     server.set_faults(plan.faults);
-    let near = setup.near(seed);
     let judge = Judge::new(&plan, near, trace);
     judge.say(|| format!("{plan:#?} {near:?}"));
     let world = Arc::new(World {
