@@ -7,7 +7,7 @@ mod support;
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use support::RedisServer;
 
@@ -36,23 +36,31 @@ fn says(flags: &[&str], code: i32, stdout: &str, stderr: &str) {
     assert_eq!(run(flags, ""), expected, "{flags:?}");
 }
 
-/// A server for this file's tests; each has a prefix of its own.
-fn server() -> &'static RedisServer {
-    static SERVER: OnceLock<RedisServer> = OnceLock::new();
-    SERVER.get_or_init(RedisServer::start)
+/// A server for this file's tests; each has a prefix of its own. It ends with the last that holds it.
+fn server() -> Arc<RedisServer> {
+    static SERVER: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
+    let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+    let running = (server.upgrade()).unwrap_or_else(|| Arc::new(RedisServer::start()));
+    *server = Arc::downgrade(&running);
+    running
 }
 
 /// The flags of one cache, and the acts on it.
-struct Store(String);
+struct Store {
+    url: String,
+    server: Arc<RedisServer>,
+}
 
 impl Store {
     fn new(prefix: &str) -> Self {
-        Self(format!("{}?key_prefix={prefix}", server().url()))
+        let server = server();
+        let url = format!("{}?key_prefix={prefix}", server.url());
+        Self { url, server }
     }
 
     #[track_caller]
     fn says(&self, flags: &[&str], code: i32, stdout: &str, stderr: &str) {
-        let flags: Vec<&str> = ["--store", &self.0]
+        let flags: Vec<&str> = ["--store", &self.url]
             .into_iter()
             .chain(flags.iter().copied())
             .collect();
@@ -111,7 +119,7 @@ fn values_are_json_for_people_and_bytes_for_programs() {
     store.says(&["set", "--raw", "k", "<p>"], 0, "", "");
     store.says(&["get", "--raw", "k"], 0, "<p>", "");
     store.says(&["get", "k"], 0, "\"<p>\"\n", "");
-    let flags = ["--store", &store.0, "set", "k", "-"];
+    let flags = ["--store", &store.url, "set", "k", "-"];
     assert_eq!(run(&flags, "[1]").0, 0);
     store.says(&["get", "k"], 0, "[1]\n", "");
 }
@@ -138,7 +146,7 @@ fn a_ttl_is_seconds_and_counts_down() {
     let store = Store::new("ttls");
     store.says(&["set", "--ttl", "90s", "k", "v"], 0, "", "");
 
-    let (code, left, _) = run(&["--store", &store.0, "ttl", "k"], "");
+    let (code, left, _) = run(&["--store", &store.url, "ttl", "k"], "");
 
     let left: f64 = left.trim().parse().unwrap();
     assert!(code == 0 && left > 80.0 && left <= 90.1, "{left}");
@@ -154,18 +162,18 @@ fn keys_are_listed_and_cleared_within_their_prefix() {
         store.says(&["set", key, "v"], 0, "", "");
     }
 
-    let (code, keys, _) = run(&["--store", &store.0, "keys", "user"], "");
+    let (code, keys, _) = run(&["--store", &store.url, "keys", "user"], "");
     let mut keys: Vec<&str> = keys.lines().collect();
     keys.sort_unstable();
     assert_eq!((code, keys), (0, vec!["user 2", "user:1"]));
     assert_eq!(
-        run(&["--store", &store.0, "keys", "--limit", "2"], "")
+        run(&["--store", &store.url, "keys", "--limit", "2"], "")
             .1
             .lines()
             .count(),
         2
     );
-    let stats = format!("store: {}\nkeys: 3\n", server().url());
+    let stats = format!("store: {}\nkeys: 3\n", store.server.url());
     store.says(&["stats"], 0, &stats, "");
 
     let told = "larder: clear: `clear` removes every key of the cache's prefix\nhint: add `--yes` to do so without being asked\n";
@@ -219,7 +227,8 @@ fn a_file_is_checked_cache_by_cache() {
     let folder = support::new_folder();
     let file = folder.join("larder.toml");
     let path = file.to_str().unwrap();
-    let (url, port) = (server().url(), support::free_port());
+    let server = server();
+    let (url, port) = (server.url(), support::free_port());
     let text = format!(
         "[caches.default]\nurl = '{url}'\n[caches.down]\nurl = 'redis://127.0.0.1:{port}/0'\n[caches.local]\nbackend = 'memory'\n"
     );
