@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use larder::store::{File, Memcached, Memory, Postgres, Redis, Sqlite, Store};
+use larder::store::{File, Memcached, Memory, Mysql, Postgres, Redis, Sqlite, Store};
 use larder::wrap::Tiered;
 use larder::{Cache, CacheBuilder, Clock};
 
@@ -37,6 +37,7 @@ pub(crate) fn all() -> Vec<Ground> {
         before_redis,
         sqlite(),
         postgres(),
+        mariadb(),
     ]
 }
 
@@ -84,37 +85,61 @@ fn sqlite() -> Ground {
 /// A server that ends with this process.
 fn postgres() -> Ground {
     static URL: LazyLock<String> = LazyLock::new(|| {
-        let (folder, port) = (new_folder(), free_port());
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/postgres.sh");
-        until_the_end(
-            &format!("sh {script} {folder} {port} >/dev/null & server=$!"),
-            &format!("kill -QUIT $server; wait $server; rm -rf {folder}"),
-        );
-        let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
-        let store = Postgres::lazy(url.as_str()).expect("a good URL");
-        for _ in 0..1000 {
-            let store = store.clone();
-            if block_on(async move { store.create_table().await }).is_ok() {
-                return url;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("PostgreSQL does not start; hint: `apt-get install postgresql`, or run `./test`");
+        start_sql("postgres.sh", "postgresql", |port| {
+            let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
+            let store = Postgres::lazy(url.as_str()).expect("a good URL");
+            let made = block_on(async move { store.create_table().await });
+            made.is_ok().then_some(url)
+        })
     });
     let store = Postgres::builder(URL.as_str()).clock(Clock::manual());
     Ground {
         name: "postgres",
-        // Tests of a whole file share two cores with their server.
-        store: Arc::new(
-            store
-                .timeout(Duration::from_secs(5))
-                .lazy()
-                .expect("a good URL"),
-        ),
+        store: Arc::new(store.timeout(PATIENCE).lazy().expect("a good URL")),
         own: own(),
         manual: true,
         url: Some(URL.clone()),
     }
+}
+
+/// A server that ends with this process.
+fn mariadb() -> Ground {
+    static URL: LazyLock<String> = LazyLock::new(|| {
+        start_sql("mariadb.sh", "mariadb-server", |port| {
+            let url = format!("mysql://larder:secret@127.0.0.1:{port}/larder");
+            let store = Mysql::lazy(url.as_str()).expect("a good URL");
+            let made = block_on(async move { store.create_table().await });
+            made.is_ok().then_some(url)
+        })
+    });
+    let store = Mysql::builder(URL.as_str()).clock(Clock::manual());
+    Ground {
+        name: "mariadb",
+        store: Arc::new(store.timeout(PATIENCE).lazy().expect("a good URL")),
+        own: own(),
+        manual: true,
+        url: Some(URL.clone()),
+    }
+}
+
+/// For a server that shares two cores with a whole file of tests.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs a server by its script until this process ends; its URL, once its table is made.
+fn start_sql(script: &str, package: &str, make: impl Fn(u16) -> Option<String>) -> String {
+    let (folder, port) = (new_folder(), free_port());
+    let support = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support");
+    until_the_end(
+        &format!("sh {support}/{script} {folder} {port} >/dev/null & server=$!"),
+        &format!("kill -QUIT $server; wait $server; rm -rf {folder}"),
+    );
+    for _ in 0..1000 {
+        if let Some(url) = make(port) {
+            return url;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{script}: no server; hint: `apt-get install {package}`, or run `./test`");
 }
 
 fn new_folder() -> String {
@@ -265,7 +290,14 @@ impl Ground {
             "sqlite" => {
                 (Sqlite::builder(url).clock(clock).lazy()).map(|store| Arc::new(store) as _)
             }
-            _ => (Postgres::builder(url).clock(clock).lazy()).map(|store| Arc::new(store) as _),
+            "mariadb" => {
+                let store = Mysql::builder(url).clock(clock).timeout(PATIENCE);
+                store.lazy().map(|store| Arc::new(store) as _)
+            }
+            _ => {
+                let store = Postgres::builder(url).clock(clock).timeout(PATIENCE);
+                store.lazy().map(|store| Arc::new(store) as _)
+            }
         };
         Some(Self {
             store: store.expect("a good URL"),

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs a MariaDB server in FOLDER on the loopback's PORT, as an unprivileged user where this is root;
-# the database is `larder`, the user `larder` with the password `secret`. Usage: mariadb.sh FOLDER PORT
+# the database is `larder`, the user `larder` with the password `secret`. What is committed outlives the
+# server, but not a power cut. Usage: mariadb.sh FOLDER PORT [ARGUMENT…]
 set -eu
 folder=$1 port=$2
 shift 2
@@ -25,4 +26,4 @@ if [ ! -e data ]; then
 fi
 exec $as mariadbd --no-defaults --datadir="$folder/data" --port="$port" --bind-address=127.0.0.1 \
   --socket="$folder/sock" --pid-file="$folder/pid" --init-file="$folder/init.sql" \
-  --innodb-buffer-pool-size=32M --skip-name-resolve "$@" >>log 2>&1
+  --innodb-buffer-pool-size=32M --innodb-flush-log-at-trx-commit=2 --skip-name-resolve "$@" >>log 2>&1
