@@ -112,6 +112,10 @@ async fn put(store: &dyn Store, key: &Key, entry: Entry) {
     );
 }
 
+async fn numbers(store: &dyn Store, tags: Tags<'_>) -> larder::store::Numbers {
+    store.get(&[], Some(tags)).await.unwrap().numbers.unwrap()
+}
+
 async fn era(store: &dyn Store) -> u64 {
     let tags = Tags {
         space: "space",
@@ -236,6 +240,68 @@ async fn batches_that_cross_each_other_are_all_written() {
             crossing.await.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_number_given_while_another_clears_is_not_dropped() {
+    let server = SqlServer::start(Kind::Postgres);
+    let store = Postgres::builder(server.url()).timeout(LONG);
+    let store = store.connect().await.unwrap();
+    let names: [Tag; 2] = ["held".into(), "t".into()];
+    let both = Tags {
+        space: "space",
+        names: &names,
+    };
+    let one = Tags {
+        names: &names[1..],
+        ..both
+    };
+    store.raise(both).await.unwrap();
+    let before = numbers(&store, one).await.seq;
+    // Holds the clear up when it has raised the floor, and drops what lies under it.
+    let other = raw(&server).await;
+    let hold = "BEGIN; SELECT 1 FROM larder_numbers WHERE tag = 't:held' FOR UPDATE";
+    other.batch_execute(hold).await.unwrap();
+    let clearing = store.clone();
+    let clear = tokio::spawn(async move { clearing.clear("nothing", "space").await });
+    let another = Postgres::connect(server.url()).await.unwrap();
+    while numbers(&another, one).await.seq == before {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // It is at the dropping.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+
+    let noted = numbers(&another, one).await;
+    another.raise(one).await.unwrap();
+    other.batch_execute("ROLLBACK").await.unwrap();
+    clear.await.unwrap().unwrap();
+
+    let entry = larder::Tagged {
+        era: noted.era,
+        good_from: vec![("t".into(), noted.seq)],
+    };
+    let found = numbers(&another, one).await;
+    assert!(found.moved(&names[1..], &entry).is_some());
+}
+
+#[tokio::test]
+async fn who_clears_his_prefix_in_a_file_leaves_others_also_when_it_is_opened_again() {
+    let file = SqliteFile::new();
+    let key = Key::new("other:1:k");
+    let store = Sqlite::connect(file.url()).await.unwrap();
+    put(&store, &key, text(store.clock(), "v")).await;
+    let numbers_of = ["boot".into(), "".into()];
+    let tags = Tags {
+        space: "",
+        names: &numbers_of,
+    };
+    store.raise(tags).await.unwrap();
+
+    store.clear("shop:", "").await.unwrap();
+    store.close().await.unwrap();
+
+    let again = Sqlite::connect(file.url()).await.unwrap();
+    assert!(value(&again, &key).await.is_some(), "not restarted");
 }
 
 #[tokio::test]

@@ -179,7 +179,10 @@ impl Ask {
                 format!("{own} DO UPDATE SET number = own.number + 1, floor = own.number + 1")
             }
             Self::RaiseTag => raise_tag(&numbers, greatest),
-            Self::DropNumbers => format!("DELETE FROM {numbers} WHERE space = $1 AND tag <> ''"),
+            // Not those that were given after the floor.
+            Self::DropNumbers => {
+                format!("{} AND old.space = $1", drop_under_floor(&numbers))
+            }
             Self::RemoveGone => format!(
                 "DELETE FROM {entries} WHERE gone_after <= $1 AND name IN (SELECT name \
                  FROM {entries} WHERE gone_after <= $1 ORDER BY gone_after LIMIT $2{skipping})"
@@ -195,10 +198,7 @@ impl Ask {
                 "UPDATE {numbers} SET floor = number - $1 \
                  WHERE tag = '' AND number - floor - $1 > $1"
             ),
-            Self::DropOldNumbers => format!(
-                "DELETE FROM {numbers} AS old WHERE tag <> '' AND number <= (SELECT own.floor \
-                 FROM {numbers} AS own WHERE own.space = old.space AND own.tag = '')"
-            ),
+            Self::DropOldNumbers => drop_under_floor(&numbers),
             Self::NextBatch => format!(
                 "SELECT name FROM {entries} WHERE name >= $1 AND (name < $2 OR $2 IS NULL) \
                  ORDER BY name LIMIT 1 OFFSET 1000"
@@ -221,6 +221,14 @@ fn names(entries: &str) -> String {
         "SELECT name, meta FROM {entries} WHERE name >= $1 \
          AND (name < $2 OR $2 IS NULL) AND {} ORDER BY name LIMIT $4",
         live("", "$3")
+    )
+}
+
+/// Removes the numbers that count as the floor anyway.
+fn drop_under_floor(numbers: &str) -> String {
+    format!(
+        "DELETE FROM {numbers} AS old WHERE tag <> '' AND number <= (SELECT own.floor \
+         FROM {numbers} AS own WHERE own.space = old.space AND own.tag = '')"
     )
 }
 

@@ -17,6 +17,30 @@ pub(super) enum Again {
     Never,
 }
 
+/// An act under way that writes. Dropped before it is over, whether its time or its caller has gone, it may reach the
+/// server after the acts that follow; so the connections are made anew, once the server has ended it.
+struct Doubt<'a> {
+    inner: &'a Inner,
+    pool: &'a Arc<Pool>,
+    lock: Option<String>,
+}
+
+impl Doubt<'_> {
+    fn is_over(mut self) {
+        self.lock = None;
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if let Some(lock) = self.lock.take() {
+            // In this order: whoever connects next has to know.
+            self.inner.server().suspect(lock);
+            self.inner.gate.discard(self.pool);
+        }
+    }
+}
+
 type Outcome<T> = mysql_async::Result<T>;
 
 impl Inner {
@@ -39,20 +63,31 @@ impl Inner {
                 Some(lease) => (lease, false),
                 None => (self.connect(&pool).await?, true),
             };
-            let lock = lease.lock.clone();
+            let doubt = Doubt {
+                inner: self,
+                pool: &pool,
+                lock: (again == Again::Never).then(|| lease.lock.clone()),
+            };
             let Some((lease, outcome)) = self.clock().timeout(limit, act(lease)).await else {
                 self.gate.discard(&pool);
-                self.server().suspect(lock);
                 return Err(self.server().late());
             };
             drop(place);
             let error = match outcome {
                 Ok(answer) => {
+                    doubt.is_over();
                     pool.give_back(lease);
                     return Ok(answer);
                 }
                 Err(error) => error,
             };
+            if is_broken(&error) {
+                // On the way, perhaps: the server may still work on what it has.
+                drop(doubt);
+                self.gate.discard(&pool);
+            } else {
+                doubt.is_over();
+            }
             // Closed: what it has locked or begun is undone.
             drop(lease);
             if is_clash(&error) && clashes < TRIES {
@@ -62,7 +97,6 @@ impl Inner {
                 continue;
             }
             if is_broken(&error) {
-                self.gate.discard(&pool);
                 tries -= 1;
                 if tries > 0 && !is_new {
                     continue;

@@ -78,7 +78,8 @@ impl Texts {
             next: format!("{own} number = LAST_INSERT_ID(number + 1)"),
             // From left to right: the floor is the new number.
             raise_floor: format!("{own} number = number + 1, floor = number"),
-            drop_numbers: format!("DELETE FROM {numbers} WHERE space = ? AND tag <> ''"),
+            // Not those that were given after the floor.
+            drop_numbers: format!("{} AND old.space = ?", drop_under_floor(&numbers)),
             remove_gone: format!(
                 "DELETE FROM {entries} WHERE gone_after <= ? ORDER BY gone_after LIMIT ?"
             ),
@@ -87,11 +88,7 @@ impl Texts {
             lift_floors: format!(
                 "UPDATE {numbers} SET floor = number - ? WHERE tag = '' AND number - floor > 2 * ?"
             ),
-            drop_old_numbers: format!(
-                "DELETE old FROM {numbers} AS old JOIN {numbers} AS own \
-                 ON own.space = old.space AND own.tag = '' \
-                 WHERE old.tag <> '' AND old.number <= own.floor"
-            ),
+            drop_old_numbers: drop_under_floor(&numbers),
             put,
             entries,
             numbers,
@@ -194,6 +191,14 @@ impl Texts {
         let (entries, end) = (&self.entries, end(is_bounded));
         format!("DELETE FROM {entries} WHERE name >= ?{end}")
     }
+}
+
+/// Removes the numbers that count as the floor anyway.
+fn drop_under_floor(numbers: &str) -> String {
+    format!(
+        "DELETE old FROM {numbers} AS old JOIN {numbers} AS own \
+         ON own.space = old.space AND own.tag = '' WHERE old.tag <> '' AND old.number <= own.floor"
+    )
 }
 
 fn end(is_bounded: bool) -> &'static str {

@@ -43,8 +43,8 @@ impl Inner {
             let limit = self.settings.timeout;
             let work = self.send(&link, send);
             let Some(outcome) = self.clock().timeout(limit, work).await else {
-                self.gate.discard(&link);
                 self.server().suspect(&link);
+                self.gate.discard(&link);
                 return Err(self.server().late());
             };
             let error = match outcome {
@@ -58,6 +58,8 @@ impl Inner {
                 continue;
             }
             if is_broken(&error) {
+                // Broken on the way, perhaps: the server may still work on what it has.
+                self.server().suspect(&link);
                 self.gate.discard(&link);
                 // A statement that writes may have been carried out.
                 if breaks == 0 && matches!(send, Send::Read(..)) {

@@ -16,9 +16,9 @@ use crate::store::sql::statements::{Ask, Way};
 use crate::store::sql::table::{self, Table};
 use crate::{Clock, Error, ErrorKind, Result};
 
-/// The row of the numbers' table that says in which run of the machine the file was last used; no
-/// space of tags has such a tag.
-const BOOT: &str = "boot";
+/// The row of the numbers' table that says in which run of the machine the file was last used: in a
+/// space that no cache can have, so that whoever clears his own leaves it.
+const BOOT: [&str; 2] = [":boot", "boot"];
 
 /// A file and how to open it.
 #[derive(Clone)]
@@ -206,8 +206,8 @@ impl File {
         let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let before: Option<i64> = transaction
             .query_row(
-                &format!("SELECT number FROM {numbers} WHERE space = '' AND tag = ?1"),
-                [BOOT],
+                &format!("SELECT number FROM {numbers} WHERE space = ?1 AND tag = ?2"),
+                BOOT,
                 |row| row.get(0),
             )
             .optional()?;
@@ -219,8 +219,8 @@ impl File {
         }
         if !is_good && !self.sync_commits {
             transaction.execute(
-                &format!("INSERT INTO {numbers} (space, tag, number) VALUES ('', ?1, ?2)"),
-                (BOOT, boot),
+                &format!("INSERT INTO {numbers} (space, tag, number) VALUES (?1, ?2, ?3)"),
+                (BOOT[0], BOOT[1], boot),
             )?;
         }
         transaction.commit()
