@@ -8,6 +8,7 @@ mod faulty;
 mod support;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use faulty::{Faulty, How};
@@ -142,6 +143,61 @@ async fn who_comes_to_a_load_of_an_outage_loads_for_himself() {
     assert_eq!(fetch(&ground.cache, "new").await, "new");
 
     assert_eq!(first.await.unwrap(), "old");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_arrives_after_an_invalidation_keeps_nothing() {
+    for is_ticket in [false, true] {
+        let ground = Ground::new();
+        ground.inner.go(How::Refused);
+        let go = Arc::new(tokio::sync::Notify::new());
+        let loading = {
+            let (cache, go) = (ground.cache.clone(), go.clone());
+            tokio::spawn(async move {
+                if is_ticket {
+                    let ticket = cache.ticket("k").await.unwrap();
+                    go.notified().await;
+                    assert!(!ticket.set("old").await.unwrap());
+                    return;
+                }
+                let load = move || async move {
+                    go.notified().await;
+                    Ok::<_, Infallible>("old".to_owned())
+                };
+                assert_eq!(cache.fetch("k", load).await.unwrap(), "old");
+            })
+        };
+        let (key, mark) = ground.inner.until_marked().await;
+        ground.inner.go(How::Sound);
+        // Another process, which reaches the server before the lease does.
+        let elsewhere = Cache::new(ground.inner.memory.clone());
+        elsewhere.delete("k").await.unwrap();
+        let arrived = ground.inner.memory.mark(&key, None, mark).await;
+        assert!(arrived.unwrap());
+
+        go.notify_one();
+        loading.await.unwrap();
+
+        sleep(LONG).await;
+        assert_eq!(fetch(&ground.cache, "new").await, "new", "{is_ticket}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_to_a_store_without_its_table_is_repeated_once_it_has_one() {
+    let ground = Ground::new();
+    ground.cache.set("k", "old").await.unwrap();
+    ground.inner.go(How::Refused);
+    ground.cache.delete("k").await.unwrap_err();
+
+    ground.inner.go(How::Invalid);
+    sleep(LONG).await;
+    assert_eq!(ground.store.forgiven().owed, 1);
+    ground.inner.go(How::Sound);
+    ground.settle().await;
+
+    assert_eq!(fetch(&ground.cache, "new").await, "new");
+    assert_eq!(ground.get().await.as_deref(), Some("new"), "trusted again");
 }
 
 /// The acts that must not be forgotten.

@@ -26,6 +26,8 @@ pub(crate) struct Value {
     pub(crate) load: Option<usize>,
     /// The only call that may have it.
     pub(crate) only_for: Option<usize>,
+    /// Whether it was loaded with others, whose tags it has as well.
+    pub(crate) of_many: bool,
     pub(crate) readings: Vec<Reading>,
 }
 
@@ -381,7 +383,7 @@ impl Judge {
             near_for,
             numbers_only,
         } = self.near?;
-        let has_tags = value.readings.iter().any(|reading| reading.is_tagged);
+        let has_tags = value.of_many || value.readings.iter().any(|reading| reading.is_tagged);
         let is_near = call.is_plain || (numbers_only && has_tags);
         let is_heard = act.on == On::Tag || act.process == call.process;
         (is_near && !is_heard).then_some(near_for + ROUNDING)

@@ -18,6 +18,8 @@ pub(crate) enum How {
     Sound,
     /// It is not done, and an error.
     Refused,
+    /// It is not done, since it cannot be: a table is missing.
+    Invalid,
     /// It is done, and an error.
     Lost,
     /// It is done, and its answer is held back until [`Faulty::release`].
@@ -36,6 +38,8 @@ struct State {
     how: Mutex<How>,
     /// Every call, with how many keys it was about.
     calls: Mutex<Vec<(&'static str, usize)>>,
+    /// The last lease that was to be placed.
+    marked: Mutex<Option<(Key, Mark)>>,
     is_held: Notify,
     released: Notify,
 }
@@ -47,6 +51,7 @@ impl Faulty {
             state: Arc::new(State {
                 how: Mutex::new(How::Sound),
                 calls: Mutex::default(),
+                marked: Mutex::default(),
                 is_held: Notify::new(),
                 released: Notify::new(),
             }),
@@ -71,6 +76,18 @@ impl Faulty {
     /// Lets the answer go that is held back.
     pub(crate) fn release(&self) {
         self.state.released.notify_one();
+    }
+
+    /// Waits until a lease was to be placed; which.
+    pub(crate) async fn until_marked(&self) -> (Key, Mark) {
+        loop {
+            let marked = self.state.marked.lock();
+            let marked = marked.unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(marked) = marked {
+                return marked;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
     }
 
     /// The calls since it was last asked.
@@ -105,6 +122,7 @@ impl Faulty {
         let kind = match how {
             How::Sound => return act.await,
             How::Refused => ErrorKind::Unavailable,
+            How::Invalid => ErrorKind::Invalid,
             How::Lost => {
                 act.await?;
                 ErrorKind::Timeout
@@ -155,6 +173,8 @@ impl Store for Faulty {
     }
 
     async fn mark(&self, key: &Key, seen: Option<Stamp>, mark: Mark) -> Result<bool> {
+        *(self.state.marked.lock()).unwrap_or_else(PoisonError::into_inner) =
+            Some((key.clone(), mark));
         self.act("mark", 1, self.memory.mark(key, seen, mark)).await
     }
 

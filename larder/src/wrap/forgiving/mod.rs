@@ -3,11 +3,13 @@
 //! | file | what |
 //! | --- | --- |
 //! | `breaker.rs` | whether to call a store that has failed |
+//! | `doubt.rs` | leases of which the store may hear later |
 //! | `owed.rs` | the writes that the store has not heard of yet |
 //! | `repeat.rs` | repeating them |
 //! | `turn.rs` | one call of the store |
 
 mod breaker;
+mod doubt;
 mod owed;
 mod repeat;
 mod turn;
@@ -20,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use self::breaker::Breaker;
+use self::doubt::Doubtful;
 use self::owed::{Act, Owed};
 use self::turn::{Failed, is_uncertain};
 use crate::entry::{Entry, Head, Mark, Stamp};
@@ -92,9 +95,12 @@ struct Shared {
     /// Whether nothing has failed and nothing is owed, so that nobody has to look in the book.
     sound: AtomicBool,
     book: Mutex<Book>,
+    /// Whether a lease has ever ended in doubt.
+    has_doubtful: AtomicBool,
 }
 
 struct Book {
+    doubtful: Doubtful,
     breaker: Breaker,
     owed: Owed,
     forgiven: Forgiven,
@@ -113,6 +119,7 @@ impl Forgiving {
 
     fn with(store: Arc<dyn Store>, failures: u32, owed: usize) -> Self {
         let book = Book {
+            doubtful: Doubtful::default(),
             breaker: Breaker::new(failures),
             owed: Owed::new(owed),
             forgiven: Forgiven::default(),
@@ -125,6 +132,7 @@ impl Forgiving {
             shared: Arc::new(Shared {
                 sound: AtomicBool::new(true),
                 book: Mutex::new(book),
+                has_doubtful: AtomicBool::new(false),
             }),
         }
     }
@@ -242,6 +250,16 @@ impl Forgiving {
             // It may have happened: were it said to be refused, who counts would count twice.
             Err(Failed::Sent(error)) => Err(error),
         }
+    }
+
+    /// The lease `mark` counts as placed, and may be placed yet.
+    fn doubt(&self, mark: Stamp) {
+        self.book().doubtful.add(mark);
+        self.shared.has_doubtful.store(true, Ordering::Release);
+    }
+
+    fn is_doubtful(&self, mark: Stamp) -> bool {
+        self.shared.has_doubtful.load(Ordering::Acquire) && self.book().doubtful.has(mark)
     }
 
     fn owe(&self, acts: Vec<Act>) {
@@ -390,6 +408,10 @@ impl Store for Forgiving {
                 return Err(self.not_trusted());
             }
             When::IfAbsent => self.write_if(act).await?,
+            When::IfStamp(seen) if self.is_doubtful(seen) => {
+                self.book().forgiven.fills += 1;
+                return Ok(false);
+            }
             When::IfStamp(_) => return self.fill(act).await,
         };
         if put {
@@ -413,6 +435,8 @@ impl Store for Forgiving {
             match self.send(self.store.mark(key, seen, mark)).await {
                 Ok(marked) => return Ok(marked),
                 Err(Failed::Sent(error)) if !is_uncertain(&error) => return Err(error),
+                // A renewal that arrives late finds its own lease, or nothing.
+                Err(Failed::Sent(_)) if seen != Some(mark.stamp) => self.doubt(mark.stamp),
                 Err(_) => {}
             }
         }

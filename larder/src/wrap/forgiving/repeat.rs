@@ -7,7 +7,7 @@ use super::owed::Act;
 use super::turn::{Failed, is_uncertain};
 use super::{Forgiving, Shared};
 use crate::store::Tags;
-use crate::{Key, Tag};
+use crate::{ErrorKind, Key, Tag};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -70,6 +70,9 @@ impl Forgiving {
                         book.forgiven.repeated += numbers.len() as u64;
                         book.owed.settle(numbers);
                     }
+                    // What the caller's own act was not refused for can change again: a table that is
+                    // missing is made anew.
+                    Err(Failed::Sent(error)) if error.kind() == ErrorKind::Invalid => return false,
                     Err(Failed::Sent(error)) if !is_uncertain(&error) => {
                         tracing::error!(store = %self.store, %error, "write_not_repeated");
                         book.owed.give_up(&numbers);
