@@ -25,7 +25,7 @@ use self::breaker::Breaker;
 use self::doubt::Doubtful;
 use self::owed::{Act, Owed};
 use self::turn::{Failed, is_uncertain};
-use crate::entry::{Entry, Head, Mark, Stamp};
+use crate::entry::{Entry, Head, Mark, Stamp, State};
 use crate::store::{Found, Numbers, Scan, Store, Sum, Tags, When};
 use crate::{Clock, Error, ErrorKind, Key, Moment, Result, Tag};
 
@@ -380,15 +380,28 @@ impl Store for Forgiving {
     }
 
     fn get_now(&self, key: &Key) -> Option<Option<Arc<Entry>>> {
-        self.is_trusted().then(|| self.store.get_now(key))?
+        let found = self.is_trusted().then(|| self.store.get_now(key))?;
+        // Of a lease in doubt, `get` tells.
+        let is_doubtful = |found: &Option<Arc<Entry>>| {
+            let found = found.as_ref();
+            found.is_some_and(|entry| self.is_doubtful(entry.stamp))
+        };
+        found.filter(|found| !is_doubtful(found))
     }
 
     async fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<Found> {
         let found = self.read(self.store.get(keys, tags)).await;
-        Ok(found.unwrap_or_else(|| Found {
+        let mut found = found.unwrap_or_else(|| Found {
             entries: vec![None; keys.len()],
             numbers: tags.map(no_numbers),
-        }))
+        });
+        for entry in found.entries.iter_mut().flatten() {
+            if self.is_doubtful(entry.stamp) {
+                // Nobody is to wait for that load: what it gives may be too old for him.
+                entry.state = State::Idle;
+            }
+        }
+        Ok(found)
     }
 
     async fn heads(&self, keys: &[Key]) -> Result<Vec<Option<Head>>> {
@@ -410,6 +423,13 @@ impl Store for Forgiving {
             When::IfAbsent => self.write_if(act).await?,
             When::IfStamp(seen) if self.is_doubtful(seen) => {
                 self.book().forgiven.fills += 1;
+                // Should the lease be there by now, others wait for what will not come.
+                let end = Mark {
+                    stamp: Stamp::draw(self.clock()),
+                    state: State::Idle,
+                    until: self.clock().now(),
+                };
+                let _ = self.fill(self.store.mark(key, Some(seen), end)).await;
                 return Ok(false);
             }
             When::IfStamp(_) => return self.fill(act).await,
