@@ -7,9 +7,13 @@ check:
 demo *flags:
     cargo run --release -p demo -- {{flags}}
 
-# Ratios against peers; a word picks one: store, cache, file, page
+# Ratios against peers; a word picks one: store, cache, file, sqlite, postgres, page, hits, memcached
 bench *which:
     cargo run --release -p bench -- {{which}}
+
+# The README's table of stores: get, set and get_many of 100, each beside its bare driver
+bench-stores:
+    cargo run --release -p bench -- stores
 
 # Spelling (`pip install typos`)
 typos:

@@ -2,7 +2,7 @@
 //! of one run; but hit ratios, which do not vary, are told as they are.
 //!
 //! `cargo run --release -p bench` prints all; a word (`store`, `cache`, `file`, `sqlite`, `postgres`,
-//! `page`, `hits`) picks one; `postgres` starts a server of its own. The page
+//! `page`, `hits`, `stores`) picks one; `postgres` and `stores` start servers of their own. The page
 //! bench needs `wrk`, and `taskset`, which gives client and server a core each. `memcached URL` needs a
 //! server, and runs only when it is asked for.
 
@@ -11,7 +11,9 @@ mod hits;
 mod memcached;
 mod page;
 mod pairs;
+mod servers;
 mod sql;
+mod stores;
 mod values;
 
 use std::process::ExitCode;
@@ -22,6 +24,9 @@ type Bench = fn() -> Result<(), Box<dyn std::error::Error>>;
 fn main() -> ExitCode {
     let only = std::env::args().nth(1);
     let picked = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    if only.as_deref() == Some("stores") {
+        return finish(stores::beside_drivers());
+    }
     if only.as_deref() != Some("hits") {
         println!("{:<58} {:>9} {:>9}  ratio", "", "Larder", "peer");
     }
@@ -46,8 +51,7 @@ fn main() -> ExitCode {
         if picked(name)
             && let Err(error) = bench()
         {
-            eprintln!("bench: {error}");
-            return ExitCode::from(2);
+            return finish(Err(error));
         }
     }
     if picked("hits") {
@@ -56,10 +60,17 @@ fn main() -> ExitCode {
     if only.as_deref() == Some("memcached") {
         let url = std::env::args().nth(2);
         let url = url.unwrap_or_else(|| "memcached://127.0.0.1:11211".to_owned());
-        if let Err(error) = memcached::gets(&url) {
-            eprintln!("bench: {error}");
-            return ExitCode::from(2);
-        }
+        return finish(memcached::gets(&url).map_err(Into::into));
     }
     ExitCode::SUCCESS
+}
+
+fn finish(outcome: servers::Outcome) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::from(2)
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! Values of 100 bytes in tables: SQLite read in place, and PostgreSQL asked by 16 callers at once.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,40 +11,16 @@ use tokio::runtime::Runtime;
 use tokio_postgres::NoTls;
 
 use crate::pairs::compare;
+use crate::servers::{self, Outcome, Place};
 
 const KEYS: usize = 10_000;
 const CALLERS: usize = 16;
 const MINUTES: Duration = Duration::from_mins(5);
 
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
-
 fn keys() -> Vec<Key> {
     (0..KEYS)
         .map(|number| Key::new(format!(":1:user:{number:08}:profile")))
         .collect()
-}
-
-/// A folder that goes with this value, and the server in it, if there is one.
-struct Place(PathBuf, Option<Child>);
-
-impl Place {
-    fn new(name: &str) -> Outcome<Self> {
-        let folder =
-            std::env::temp_dir().join(format!("larder-bench-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder)?;
-        Ok(Self(folder, None))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(mut server) = self.1.take() {
-            let quit = ["-QUIT".to_owned(), server.id().to_string()];
-            let _ = Command::new("kill").args(quit).status();
-            let _ = server.wait();
-        }
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 async fn fill(store: &dyn Store, keys: &[Key]) -> Outcome {
@@ -81,12 +56,12 @@ pub(crate) fn get_against_rusqlite() -> Outcome {
         .enable_all()
         .build()?;
     let keys = keys();
-    let store = Sqlite::lazy(format!("sqlite://{}/ours.db", place.0.display()))?;
+    let store = Sqlite::lazy(format!("sqlite://{}/ours.db", place.folder.display()))?;
     runtime.block_on(async {
         store.create_table().await?;
         fill(&store, &keys).await
     })?;
-    let peer = plain_table(&place.0.join("theirs.db"), &keys)?;
+    let peer = plain_table(&place.folder.join("theirs.db"), &keys)?;
     let order = || (0..KEYS * 5).map(|number| &keys[number * 7919 % KEYS]);
     compare(
         "sqlite get / rusqlite on WAL, 1 caller",
@@ -134,7 +109,7 @@ fn plain_get(peer: &Connection, key: &Key) -> rusqlite::Result<Vec<u8>> {
 
 /// `Postgres::get` against statements pipelined on one connection of `tokio-postgres`, 16 callers.
 pub(crate) fn get_against_tokio_postgres() -> Outcome {
-    let (_place, url) = start_postgres()?;
+    let (_place, url) = servers::postgres()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -206,26 +181,6 @@ where
         }
         rate(KEYS, began)
     })
-}
-
-fn start_postgres() -> Outcome<(Place, String)> {
-    let mut place = Place::new("postgres")?;
-    let free = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let port = free.local_addr()?.port();
-    drop(free);
-    let script = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../larder/tests/support/postgres.sh"
-    );
-    let server = Command::new("sh")
-        .arg(script)
-        .arg(&place.0)
-        .arg(port.to_string())
-        .stdout(Stdio::null())
-        .spawn()?;
-    place.1 = Some(server);
-    let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
-    Ok((place, url))
 }
 
 async fn until_made(store: &Postgres) -> Outcome {

@@ -485,6 +485,172 @@ async fn what_is_gone_is_removed_in_batches_and_then_what_is_too_much() {
     assert_eq!(cull().await, [0; 3]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_under_the_floor_are_dropped_in_batches_and_others_kept() {
+    let tables = Tables::new().await;
+    let [file, postgres, mariadb] = tables.urls();
+    let sqlite = Sqlite::connect(file).await.unwrap();
+    let postgres = Postgres::builder(postgres).timeout(LONG);
+    let postgres = postgres.connect().await.unwrap();
+    let mysql = Mysql::builder(mariadb)
+        .timeout(LONG)
+        .connect()
+        .await
+        .unwrap();
+    let stores: [&dyn Store; 3] = [&sqlite, &postgres, &mysql];
+    let name = format!("{}_numbers", tables.name);
+    let old: Vec<Tag> = (0..2500)
+        .map(|it| format!("old{it}").as_str().into())
+        .collect();
+    let new: [Tag; 1] = ["new".into()];
+    let [old, new] = [&old[..], &new].map(|names| Tags {
+        space: "space",
+        names,
+    });
+    let mut given = Vec::new();
+    for store in stores {
+        store.raise(old).await.unwrap();
+        // As if the space had given very many.
+        let many = format!("UPDATE {name} SET number = 3000000 WHERE space = 'space' AND tag = ''");
+        tables.run(store, &many).await;
+        given.push(store.raise(new).await.unwrap());
+    }
+
+    for culled in [
+        sqlite.cull().await,
+        postgres.cull().await,
+        mysql.cull().await,
+    ] {
+        assert_eq!(culled.unwrap(), 0, "no entry");
+    }
+
+    for (store, given) in stores.into_iter().zip(given) {
+        let found = numbers(store, new).await;
+        assert_eq!(found.of, [Some(given)], "{store}");
+        assert!(found.floor > 1_000_000, "{store}: {}", found.floor);
+        let found = numbers(store, old).await;
+        assert_eq!(found.of, vec![None; 2500], "{store}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_keys_and_tags_as_anybody_has_are_one_call() {
+    let tables = Tables::new().await;
+    for stores in tables.handles().await {
+        let store = &*stores[0];
+        let many: Vec<Key> = (0..70_000).map(|it| Key::new(format!(":1:{it}"))).collect();
+        let tags: Vec<Tag> = (0..1500)
+            .map(|it| format!("t{it}").as_str().into())
+            .collect();
+        let tags = Tags {
+            space: "space",
+            names: &tags,
+        };
+        put(store, &many[69_999], text(store.clock(), "v")).await;
+        let number = store.raise(tags).await.unwrap();
+
+        let found = store.get(&many, Some(tags)).await.unwrap();
+
+        assert!(found.entries[69_999].is_some(), "{store}");
+        assert_eq!(found.entries.iter().flatten().count(), 1, "{store}");
+        assert_eq!(
+            found.numbers.unwrap().of,
+            vec![Some(number); 1500],
+            "{store}"
+        );
+        let heads = store.heads(&many).await.unwrap();
+        assert_eq!(heads.iter().flatten().count(), 1, "{store}");
+        let deleted = store.delete(&many).await.unwrap();
+        assert!(deleted[69_999].is_some(), "{store}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_postgres_is_asked_it_finds_by_an_index_and_once() {
+    let settings = [
+        "session_preload_libraries=auto_explain",
+        "auto_explain.log_min_duration=0",
+    ];
+    let server = SqlServer::start_in(Kind::Postgres, support::new_folder(), &settings);
+    let store = Postgres::builder(server.url())
+        .timeout(LONG)
+        .max_entries(50_000);
+    let store = store.lazy().unwrap();
+    store.create_table().await.unwrap();
+    let raw = raw(&server).await;
+    // As the server sees it, nothing is gone and nothing is small.
+    let fill = |from: u32, to: u32, until: &str| {
+        format!(
+            "INSERT INTO larder (name, codec, size, stamp, state, state_until, fresh_until, \
+             stale_until, gone_after, body) SELECT 'k:' || n, 0, 1, n, 0, 0, {until}, {until}, \
+             {until}, 'v' FROM generate_series({from}, {to}) AS n"
+        )
+    };
+    let far = fill(1, 60_000, "9000000000000000000");
+    raw.batch_execute(&format!("{far}; ANALYZE larder"))
+        .await
+        .unwrap();
+    raw.batch_execute(&fill(100_001, 103_000, "1"))
+        .await
+        .unwrap();
+    let log = || std::fs::read_to_string(server.folder().join("log")).unwrap();
+    let before = log().len();
+
+    let keys: Vec<Key> = (1..=1000).map(|it| Key::new(format!("k:{it}"))).collect();
+    let entries = keys
+        .iter()
+        .map(|key| (key.clone(), text(store.clock(), "v")));
+    let entries: Vec<_> = entries.collect();
+    let names: [Tag; 1] = ["t".into()];
+    let tags = Tags {
+        space: "",
+        names: &names,
+    };
+    // More often than the server plans for each time anew.
+    for _ in 0..7 {
+        store.get(&keys, Some(tags)).await.unwrap();
+        store.put_many(entries.clone()).await.unwrap();
+        store.delete(&keys).await.unwrap();
+        store.raise(tags).await.unwrap();
+        store.scan().unwrap().page("k:", None, 10).await.unwrap();
+    }
+    assert_eq!(store.cull().await.unwrap(), 3000 + 59_000 - 50_000);
+    store.clear("k:59", "").await.unwrap();
+
+    let plans = log().split_off(before);
+    assert!(plans.contains("Tid Scan on larder"), "{plans}");
+    // By that index only what is gone is looked for, and what is gone first.
+    let by_name = plans
+        .split("Query Text:")
+        .filter(|plan| plan.contains("name = ANY"));
+    for plan in by_name {
+        assert!(!plan.contains("using larder_gone"), "{plan}");
+    }
+    for slow in ["Seq Scan on larder", "Nested Loop Semi Join"] {
+        let at = plans.find(slow);
+        assert!(
+            at.is_none(),
+            "{slow}: {}",
+            &plans[at.unwrap_or(0).saturating_sub(2000)..]
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_makes_a_table_at_the_same_time_succeeds() {
+    let server = SqlServer::start_bare(Kind::Postgres);
+    let making = (0..6).map(|_| {
+        let url = server.url();
+        tokio::spawn(async move {
+            let store = Postgres::builder(url).timeout(LONG).lazy()?;
+            store.create_table().await
+        })
+    });
+    for made in making.collect::<Vec<_>>() {
+        made.await.unwrap().unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_background_task_removes_what_is_gone() {
     let file = SqliteFile::new();
@@ -618,6 +784,10 @@ async fn a_file_from_before_a_restart_of_the_machine_is_emptied() {
     assert!(value(&store, &key).await.is_some());
     drop(store);
     let store = open(false, false).await.unwrap();
+    assert!(
+        value(&store, &key).await.is_some(),
+        "what was synced is good for who does not sync"
+    );
     put(&store, &key, text(store.clock(), "v")).await;
     drop(store);
     assert_eq!(restart(), 1);
@@ -814,6 +984,18 @@ async fn a_row_that_somebody_locks_is_a_timeout() {
         .await;
 
     assert_eq!(blocked.unwrap_err().kind(), ErrorKind::Timeout);
+    // The server gives up by itself, as told.
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    while raw(&server)
+        .await
+        .query_one(waiting, &[])
+        .await
+        .unwrap()
+        .get::<_, i64>(0)
+        > 0
+    {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     other.batch_execute("ROLLBACK").await.unwrap();
     back(&store).await;
     assert_eq!(value(&store, &key).await, Some(Value::Bytes("v".into())));

@@ -185,14 +185,37 @@ impl Cache {
     }
 
     pub(super) fn judge(&self, numbers: &Numbers, names: &[Tag], tagged: &Tagged) -> Option<Tag> {
+        self.judge_at(
+            numbers,
+            |tag| names.iter().position(|name| name == tag),
+            tagged,
+        )
+    }
+
+    /// As [`judge`](Self::judge), where `names` are in order: many entries have many tags.
+    fn judge_sorted(&self, numbers: &Numbers, names: &[Tag], tagged: &Tagged) -> Option<Tag> {
+        self.judge_at(numbers, |tag| names.binary_search(tag).ok(), tagged)
+    }
+
+    fn judge_at(
+        &self,
+        numbers: &Numbers,
+        position: impl Fn(&Tag) -> Option<usize>,
+        tagged: &Tagged,
+    ) -> Option<Tag> {
+        let rules = &self.shared.rules;
+        let (has_era, has_floor) = (rules.keep(Rule::CheckEra), rules.keep(Rule::CountFromFloor));
+        if has_era && has_floor {
+            return numbers.moved_at(position, tagged);
+        }
         let mut numbers = numbers.clone();
-        if !self.shared.rules.keep(Rule::CheckEra) {
+        if !has_era {
             numbers.era = tagged.era;
         }
-        if !self.shared.rules.keep(Rule::CountFromFloor) {
+        if !has_floor {
             numbers.floor = 0;
         }
-        numbers.moved(names, tagged)
+        numbers.moved_at(position, tagged)
     }
 
     /// The numbers of `names` now.
@@ -226,7 +249,7 @@ impl Cache {
         let keep = |head: &Head| {
             head.tags
                 .as_ref()
-                .is_none_or(|tagged| self.judge(&numbers, &names, tagged).is_none())
+                .is_none_or(|tagged| self.judge_sorted(&numbers, &names, tagged).is_none())
         };
         Ok(heads.into_iter().map(|head| head.filter(keep)).collect())
     }
@@ -269,7 +292,7 @@ impl Cache {
         let found = shared.store.get(keys, Some(shared.tags(&names))).await?;
         let first = found.numbers.unwrap_or_default();
         let mut numbers = first.clone();
-        let mut unknown = false;
+        let mut unknown = Vec::new();
         for (key, entry) in keys.iter().zip(&found.entries) {
             self.count_unreadable(entry.as_ref());
             let Some(tagged) = entry.as_ref().and_then(|entry| entry.tags.as_ref()) else {
@@ -280,18 +303,21 @@ impl Cache {
                 .iter()
                 .map(|(tag, _)| tag.clone())
                 .collect();
-            if tags.iter().any(|tag| !names.contains(tag)) {
-                unknown = true;
-                names.extend(tags.iter().cloned());
+            // Those that were asked for stand in order.
+            if tags.iter().any(|tag| names.binary_search(tag).is_err()) {
+                unknown.extend(tags.iter().cloned());
                 shared.hints.put(key, &tags);
             }
         }
-        if unknown {
+        if !unknown.is_empty() {
+            names.append(&mut unknown);
+            names.sort_unstable();
+            names.dedup();
             numbers = self.numbers(&names).await?;
         }
         let look = |entry: Option<Entry>| {
             let tagged = entry.as_ref().and_then(|entry| entry.tags.clone());
-            let moved = tagged.and_then(|tagged| self.judge(&numbers, &names, &tagged));
+            let moved = tagged.and_then(|tagged| self.judge_sorted(&numbers, &names, &tagged));
             Look {
                 entry: entry.map(Arc::new),
                 era: first.era,

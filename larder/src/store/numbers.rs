@@ -42,11 +42,17 @@ impl Numbers {
     /// `names` are the tags that were asked for; one of `tagged` that is not among them counts as
     /// moved, as does every tag of another era.
     pub fn moved(&self, names: &[Tag], tagged: &Tagged) -> Option<Tag> {
+        self.moved_at(|tag| names.iter().position(|name| name == tag), tagged)
+    }
+
+    /// The same, where `position` tells the place of each tag that was asked for.
+    pub(crate) fn moved_at(
+        &self,
+        position: impl Fn(&Tag) -> Option<usize>,
+        tagged: &Tagged,
+    ) -> Option<Tag> {
         let moved = |(tag, good_from): &&(Tag, u64)| {
-            let number = names
-                .iter()
-                .position(|name| name == tag)
-                .map(|at| self.at(at));
+            let number = position(tag).map(|at| self.at(at));
             self.era != tagged.era || number.is_none_or(|number| number > *good_from)
         };
         tagged

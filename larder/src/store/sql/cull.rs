@@ -1,6 +1,7 @@
 //! What takes rows away: in the background, by an index, a batch at a time.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,12 +28,19 @@ pub(super) trait Cull: Send + Sync + 'static {
     /// Removes up to `most` rows, those first that would be gone first; how many.
     async fn remove_soonest(&self, most: u64) -> Result<u64>;
 
-    /// Raises the floor of spaces that have given many numbers, and drops the numbers below it.
-    async fn drop_old_numbers(&self) -> Result<()>;
+    /// Raises the floor of a space that has given many numbers; where it is then.
+    async fn lift_floor(&self, space: &str) -> Result<i64>;
+
+    /// Removes up to [`BATCH`] numbers that are not above `floor`, and count as it anyway; how many.
+    async fn drop_numbers(&self, space: &str, floor: i64) -> Result<u64>;
 }
 
 /// Removes what is gone, and what is too much; how many rows.
-pub(super) async fn cull<S: Cull + ?Sized>(store: &S, max_entries: Option<u64>) -> Result<u64> {
+pub(super) async fn cull<S: Cull + ?Sized>(
+    store: &S,
+    culler: &Culler,
+    max_entries: Option<u64>,
+) -> Result<u64> {
     let mut removed = 0;
     loop {
         let gone = store.remove_gone().await?;
@@ -54,24 +62,65 @@ pub(super) async fn cull<S: Cull + ?Sized>(store: &S, max_entries: Option<u64>) 
             surplus = surplus.saturating_sub(taken.max(1));
         }
     }
-    store.drop_old_numbers().await?;
+    for (space, dropped_to) in culler.spaces() {
+        let floor = store.lift_floor(&space).await?;
+        if floor <= dropped_to {
+            continue;
+        }
+        while store.drop_numbers(&space, floor).await? >= u64::from(BATCH) {}
+        culler.dropped(&space, floor);
+    }
     Ok(removed)
 }
 
+/// Spaces whose numbers one store looks after.
+const MOST_SPACES: usize = 10_000;
+
 /// The background task of one store; it ends with this value.
 #[derive(Debug, Default)]
-pub(super) struct Culler(Mutex<Option<JoinHandle<()>>>);
+pub(super) struct Culler {
+    task: Mutex<Option<JoinHandle<()>>>,
+    /// The spaces in which this store gave numbers, and the floor down to which the old ones are dropped.
+    spaces: Mutex<BTreeMap<Box<str>, i64>>,
+}
 
 impl Culler {
-    /// Starts the task, if it does not run.
+    /// Has the numbers of `space` looked after.
+    pub(super) fn note(&self, space: &str) {
+        let mut spaces = self.noted();
+        if spaces.len() < MOST_SPACES && !spaces.contains_key(space) {
+            spaces.insert(space.into(), i64::MIN);
+        }
+    }
+
+    fn spaces(&self) -> Vec<(Box<str>, i64)> {
+        let spaces = self.noted();
+        spaces
+            .iter()
+            .map(|(space, floor)| (space.clone(), *floor))
+            .collect()
+    }
+
+    fn dropped(&self, space: &str, floor: i64) {
+        if let Some(dropped_to) = self.noted().get_mut(space) {
+            *dropped_to = floor;
+        }
+    }
+
+    fn noted(&self) -> MutexGuard<'_, BTreeMap<Box<str>, i64>> {
+        self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the task, if it does not run. `of` is where a store keeps its culler.
     pub(super) fn start<S: Cull>(
         &self,
         store: &Arc<S>,
         clock: &Clock,
         every: Duration,
         max_entries: Option<u64>,
+        of: fn(&S) -> &Self,
     ) {
-        let mut task = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         // One that is finished went with its runtime.
         if task.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
@@ -81,7 +130,7 @@ impl Culler {
             loop {
                 clock_of_task.sleep(clock_of_task.jittered(every)).await;
                 let Some(store) = store.upgrade() else { return };
-                if let Err(error) = cull(&*store, max_entries).await {
+                if let Err(error) = cull(&*store, of(&store), max_entries).await {
                     tracing::debug!(%error, "cull_failed");
                 }
             }
@@ -91,7 +140,7 @@ impl Culler {
 
 impl Drop for Culler {
     fn drop(&mut self) {
-        let task = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(task) = task {
             task.abort();
         }

@@ -81,23 +81,30 @@ pub(super) enum Ask {
     RaiseFloor,
     /// 1: space, 2: tag, 3: number.
     RaiseTag,
-    /// 1: space.
-    DropNumbers,
     /// 1: now, 2: how many.
     RemoveGone,
     /// 1: how many.
     RemoveSoonest,
     /// 1: how far.
     Count,
-    /// 1: how many numbers a space keeps.
-    LiftFloors,
-    DropOldNumbers,
-    /// 1: the first name, 2: the name after all. Gives the first name of the next batch.
+    /// 1: space, 2: how many numbers it keeps.
+    LiftFloor,
+    /// 1: space. Gives its floor.
+    Floor,
+    /// 1: space, 2: floor, 3: how many.
+    DropNumbers,
+    /// 1: the first name. Gives the first name of the next batch.
     NextBatch,
     /// 1: the first name, 2: the name after all.
+    NextBatchBefore,
+    /// 1: the first name.
+    RemoveFrom,
+    /// 1: the first name, 2: the name after all.
     RemoveRange,
-    /// 1: the first name, 2: the name after all, 3: now, 4: how many. Gives name and meta of what is live.
+    /// 1: the first name, 2: now, 3: how many. Gives name and meta of what is live.
     Names,
+    /// 1: the first name, 2: now, 3: how many, 4: the name after all.
+    NamesBefore,
 }
 
 /// Where the two dialects differ.
@@ -111,7 +118,7 @@ pub(super) enum Way {
 
 impl Ask {
     /// How many there are.
-    pub(super) const COUNT: usize = Self::Names as usize + 1;
+    pub(super) const COUNT: usize = Self::NamesBefore as usize + 1;
 
     /// The text of the statement.
     pub(super) fn text(self, way: Way, table: &Table) -> String {
@@ -124,7 +131,6 @@ impl Ask {
         };
         let is_tag = pick("tag = $2", "tag = ANY($2)");
         let greatest = pick("max", "GREATEST");
-        let skipping = pick("", " FOR UPDATE SKIP LOCKED");
         let own = format!(
             "INSERT INTO {numbers} AS own (space, tag, number, floor, era) \
              VALUES ($1, '', 1, 0, $2) ON CONFLICT (space, tag)"
@@ -132,7 +138,9 @@ impl Ask {
         let text = match self {
             Self::Get | Self::GetOne => {
                 let name = pick("", "name, ");
-                format!("SELECT {name}{READ} FROM {entries} WHERE {is_name} AND gone_after > $2")
+                // Not by the index over `gone_after`: most rows are not gone.
+                let until = pick("gone_after", "gone_after + 0");
+                format!("SELECT {name}{READ} FROM {entries} WHERE {is_name} AND {until} > $2")
             }
             Self::Heads => format!(
                 "SELECT name, fresh_until, meta FROM {entries} WHERE {is_name} AND {}",
@@ -179,34 +187,34 @@ impl Ask {
                 format!("{own} DO UPDATE SET number = own.number + 1, floor = own.number + 1")
             }
             Self::RaiseTag => raise_tag(&numbers, greatest),
-            // Not those that were given after the floor.
-            Self::DropNumbers => {
-                format!("{} AND old.space = $1", drop_under_floor(&numbers))
-            }
-            Self::RemoveGone => format!(
-                "DELETE FROM {entries} WHERE gone_after <= $1 AND name IN (SELECT name \
-                 FROM {entries} WHERE gone_after <= $1 ORDER BY gone_after LIMIT $2{skipping})"
-            ),
-            Self::RemoveSoonest => format!(
-                "DELETE FROM {entries} WHERE name IN (SELECT name \
-                 FROM {entries} ORDER BY gone_after LIMIT $1{skipping})"
-            ),
+            Self::RemoveGone => remove(&entries, way, "WHERE gone_after <= $1 ", "$2"),
+            Self::RemoveSoonest => remove(&entries, way, "", "$1"),
             Self::Count => {
                 format!("SELECT count(*) FROM (SELECT 1 FROM {entries} LIMIT $1) AS counted")
             }
-            Self::LiftFloors => format!(
-                "UPDATE {numbers} SET floor = number - $1 \
-                 WHERE tag = '' AND number - floor - $1 > $1"
+            Self::LiftFloor => format!(
+                "UPDATE {numbers} SET floor = number - $2 \
+                 WHERE space = $1 AND tag = '' AND number - floor - $2 > $2"
             ),
-            Self::DropOldNumbers => drop_under_floor(&numbers),
-            Self::NextBatch => format!(
-                "SELECT name FROM {entries} WHERE name >= $1 AND (name < $2 OR $2 IS NULL) \
-                 ORDER BY name LIMIT 1 OFFSET 1000"
-            ),
-            Self::RemoveRange => {
-                format!("DELETE FROM {entries} WHERE name >= $1 AND (name < $2 OR $2 IS NULL)")
+            Self::Floor => format!("SELECT floor FROM {numbers} WHERE space = $1 AND tag = ''"),
+            // The bound stands twice: a number may be raised between the look and the lock.
+            Self::DropNumbers => {
+                let old = format!(
+                    "SELECT old.tag FROM {numbers} AS old WHERE old.space = $1 \
+                     AND old.tag <> '' AND old.number <= $2 LIMIT $3"
+                );
+                let is_old = match way {
+                    Way::InPlace => format!("IN ({old})"),
+                    Way::Served => format!("= ANY(ARRAY({old}))"),
+                };
+                format!("DELETE FROM {numbers} WHERE space = $1 AND number <= $2 AND tag {is_old}")
             }
-            Self::Names => names(&entries),
+            Self::NextBatch => next_batch(&entries, ""),
+            Self::NextBatchBefore => next_batch(&entries, " AND name < $2"),
+            Self::RemoveFrom => format!("DELETE FROM {entries} WHERE name >= $1"),
+            Self::RemoveRange => format!("DELETE FROM {entries} WHERE name >= $1 AND name < $2"),
+            Self::Names => names(&entries, ""),
+            Self::NamesBefore => names(&entries, " AND name < $4"),
         };
         if in_place {
             text.replace('$', "?")
@@ -216,19 +224,30 @@ impl Ask {
     }
 }
 
-fn names(entries: &str) -> String {
-    format!(
-        "SELECT name, meta FROM {entries} WHERE name >= $1 \
-         AND (name < $2 OR $2 IS NULL) AND {} ORDER BY name LIMIT $4",
-        live("", "$3")
-    )
+/// Removes a batch, those rows first that would be gone first. A server is told not to look for each of
+/// its rows anew, and to leave what another removes.
+fn remove(entries: &str, way: Way, condition: &str, most: &str) -> String {
+    let soonest = format!("{entries} {condition}ORDER BY gone_after LIMIT {most}");
+    match way {
+        Way::InPlace => {
+            format!("DELETE FROM {entries} WHERE name IN (SELECT name FROM {soonest})")
+        }
+        Way::Served => format!(
+            "WITH doomed AS MATERIALIZED \
+             (SELECT ctid AS place FROM {soonest} FOR UPDATE SKIP LOCKED) \
+             DELETE FROM {entries} WHERE ctid = ANY(ARRAY(SELECT place FROM doomed))"
+        ),
+    }
 }
 
-/// Removes the numbers that count as the floor anyway.
-fn drop_under_floor(numbers: &str) -> String {
+fn next_batch(entries: &str, end: &str) -> String {
+    format!("SELECT name FROM {entries} WHERE name >= $1{end} ORDER BY name LIMIT 1 OFFSET 1000")
+}
+
+fn names(entries: &str, end: &str) -> String {
     format!(
-        "DELETE FROM {numbers} AS old WHERE tag <> '' AND number <= (SELECT own.floor \
-         FROM {numbers} AS own WHERE own.space = old.space AND own.tag = '')"
+        "SELECT name, meta FROM {entries} WHERE name >= $1{end} AND {} ORDER BY name LIMIT $3",
+        live("", "$2")
     )
 }
 

@@ -26,7 +26,7 @@ struct Doubt<'a> {
 }
 
 impl Doubt<'_> {
-    fn is_over(mut self) {
+    fn ends(mut self) {
         self.lock = None;
     }
 }
@@ -75,7 +75,7 @@ impl Inner {
             drop(place);
             let error = match outcome {
                 Ok(answer) => {
-                    doubt.is_over();
+                    doubt.ends();
                     pool.give_back(lease);
                     return Ok(answer);
                 }
@@ -86,7 +86,7 @@ impl Inner {
                 drop(doubt);
                 self.gate.discard(&pool);
             } else {
-                doubt.is_over();
+                doubt.ends();
             }
             // Closed: what it has locked or begun is undone.
             drop(lease);

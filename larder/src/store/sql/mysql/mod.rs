@@ -48,14 +48,15 @@ use super::row::{self, Row, after_all, moment, ms, room_for, stamp};
 use super::settings::Settings;
 use crate::entry::{Entry, Head, Mark, Stamp};
 use crate::store::{Found, Scan, Scanned, Store, Sum, Tags, When};
-use crate::{Clock, Key, Moment, Result};
+use crate::{Clock, ErrorKind, Key, Moment, Result};
 
 /// How often an act is tried that clashed with another transaction.
 const TRIES: u32 = 5;
 /// How long to wait after a clash, about.
 const AFTER_CLASH: Duration = Duration::from_millis(10);
-/// Rows of a batch that are sent in one statement.
-const ROWS: usize = 1000;
+/// Names or rows that one statement is about, at most. A server keeps a statement prepared for each count
+/// that it is asked about, so the counts are powers of two: what is missing is filled with what is there.
+const ROWS: usize = 512;
 /// Room in a question for all but the value.
 const BESIDE: usize = 64 * 1024;
 
@@ -144,7 +145,10 @@ impl Mysql {
     ///
     /// A background task of the store does so about every minute.
     pub async fn cull(&self) -> Result<u64> {
-        cull::cull(&*self.0, self.0.settings.max_entries).await
+        let Inner {
+            settings, culler, ..
+        } = &*self.0;
+        cull::cull(&*self.0, culler, settings.max_entries).await
     }
 }
 
@@ -196,7 +200,9 @@ impl Inner {
             ..
         } = self.settings;
         self.culler
-            .start(self, self.clock(), cull_every, max_entries);
+            .start(self, self.clock(), cull_every, max_entries, |inner| {
+                &inner.culler
+            });
     }
 
     async fn write(self: &Arc<Self>, text: &str, bound: Vec<Bound>) -> Result<(u64, u64)> {
@@ -240,7 +246,11 @@ impl Inner {
         when: Condition,
     ) -> Result<bool> {
         if self.fits().await?(entry) {
-            return self.put_row(key, &Row::of(entry, key), when).await;
+            match self.put_row(key, &Row::of(entry, key), when).await {
+                // The server takes less than it said: what was there has to go all the same.
+                Err(error) if error.kind() == ErrorKind::TooLarge => {}
+                done => return done,
+            }
         }
         let nothing = Row::nothing(Stamp::draw(self.clock()), key);
         if self.put_row(key, &nothing, when).await? {
@@ -267,11 +277,9 @@ impl Inner {
         let (changed, number) = change(connection, &texts.next, own).await?;
         let number = if changed == 1 { 1 } else { number };
         for names in tags.names.chunks(ROWS) {
-            let bound = names.iter().flat_map(|name| {
-                let tag = found::tag(name);
-                [tags.space.into(), tag.into(), number.into()]
-            });
+            let names = filled(names.iter().map(|name| found::tag(name).into()).collect());
             let text = texts.raise_tags(names.len());
+            let bound = (names.into_iter()).flat_map(|tag| [tags.space.into(), tag, number.into()]);
             change(connection, &text, bound.collect()).await?;
         }
         connection.query_drop("COMMIT").await?;
@@ -285,20 +293,67 @@ impl Inner {
         names: &[&str],
     ) -> mysql_async::Result<Vec<mysql_async::Row>> {
         let texts = &self.server().texts;
+        let mut there = Vec::new();
         connection.query_drop("START TRANSACTION").await?;
-        let bound = std::iter::once(self.now().into());
-        let bound = bound
-            .chain(names.iter().map(|name| Bound::from(*name)))
-            .collect();
-        let there = rows(connection, &texts.lock(names.len()), bound).await?;
-        // Only those that are locked: one that came meanwhile was not there.
-        let locked: Vec<Bound> = there.iter().filter_map(|row| row.get(0)).collect();
-        if !locked.is_empty() {
-            change(connection, &texts.delete(locked.len()), locked).await?;
+        for names in names.chunks(ROWS) {
+            let names = filled(names.iter().map(|name| Bound::from(*name)).collect());
+            let text = texts.lock(names.len());
+            let bound = std::iter::once(self.now().into()).chain(names).collect();
+            let rows = rows(connection, &text, bound).await?;
+            // Only those that are locked: one that came meanwhile was not there.
+            let locked: Vec<Bound> = rows.iter().filter_map(|row| row.get(0)).collect();
+            if !locked.is_empty() {
+                let locked = filled(locked);
+                change(connection, &texts.delete(locked.len()), locked).await?;
+            }
+            there.extend(rows);
         }
         connection.query_drop("COMMIT").await?;
         Ok(there)
     }
+
+    /// The rows of `names`, and then the numbers of tags; or `None` where the space has none yet.
+    async fn look(&self, names: &[Bound], tags: Option<(&str, &[Bound])>) -> Result<reply::Found> {
+        let texts = &self.server().texts;
+        // The last names are asked for together with the first tags: numbers older than the entries
+        // could hide an invalidation.
+        let first = |list: &[Bound]| filled(list[..list.len().min(ROWS)].to_vec());
+        let mut found = reply::Found::default();
+        let mut parts: Vec<&[Bound]> = names.chunks(ROWS).collect();
+        let last = parts.pop().unwrap_or_default();
+        let mut questions: Vec<(Vec<Bound>, Option<Vec<Bound>>)> = Vec::new();
+        questions.extend(parts.into_iter().map(|part| (filled(part.to_vec()), None)));
+        questions.push((filled(last.to_vec()), tags.map(|(_, tags)| first(tags))));
+        let more = tags.map_or(&[][..], |(_, tags)| &tags[tags.len().min(ROWS)..]);
+        questions.extend(
+            more.chunks(ROWS)
+                .map(|part| (Vec::new(), Some(filled(part.to_vec())))),
+        );
+        for (names, of) in questions {
+            let text = texts.get(names.len(), of.as_ref().map(Vec::len));
+            let mut bound = names;
+            if !bound.is_empty() {
+                bound.push(self.now().into());
+            }
+            if let (Some(of), Some((space, _))) = (of, tags) {
+                bound.push(space.into());
+                bound.extend(of);
+            }
+            let rows = self.rows(Again::Once, &text, bound).await?;
+            let (rows, numbers) = reply::read(rows).ok_or_else(|| self.server().odd())?;
+            found.0.extend(rows);
+            found.1.extend(numbers);
+        }
+        Ok(found)
+    }
+}
+
+/// As many as the next power of two, the last of them more than once.
+fn filled(mut list: Vec<Bound>) -> Vec<Bound> {
+    if let Some(last) = list.last().cloned() {
+        list.resize(list.len().next_power_of_two(), last);
+    }
+    list
 }
 
 #[async_trait]
@@ -318,19 +373,15 @@ impl Store for Mysql {
                 numbers: None,
             });
         }
-        let texts = &self.0.server().texts;
-        let mut bound: Vec<Bound> = keys.iter().map(|key| key.name().into()).collect();
-        if !keys.is_empty() {
-            bound.push(self.0.now().into());
-        }
-        if let Some(tags) = tags {
-            bound.extend([tags.space.into(), "".into()]);
-            bound.extend(tags.names.iter().map(|name| Bound::from(found::tag(name))));
-        }
-        let text = texts.get(keys.len(), tags.map(|tags| tags.names.len() + 1));
+        let names: Vec<Bound> = keys.iter().map(|key| key.name().into()).collect();
+        let wanted = tags.map(|tags| {
+            let of = tags.names.iter().map(|name| Bound::from(found::tag(name)));
+            let list: Vec<Bound> = std::iter::once("".into()).chain(of).collect();
+            (tags.space, list)
+        });
         for turn in 0..2 {
-            let rows = self.0.rows(Again::Once, &text, bound.clone()).await?;
-            let (rows, numbered) = reply::read(rows).ok_or_else(|| self.0.server().odd())?;
+            let wanted = wanted.as_ref().map(|(space, list)| (*space, &list[..]));
+            let (rows, numbered) = self.0.look(&names, wanted).await?;
             let entries = found::entries(keys, rows);
             let Some(tags) = tags else {
                 return Ok(Found {
@@ -345,7 +396,7 @@ impl Store for Mysql {
             if turn == 0 {
                 // Nobody has used the space yet.
                 let own = vec![tags.space.into(), self.0.era().into()];
-                self.0.write(&texts.draw, own).await?;
+                self.0.write(&self.0.server().texts.draw, own).await?;
             }
         }
         Err(self.0.server().odd())
@@ -355,10 +406,14 @@ impl Store for Mysql {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let mut bound: Vec<Bound> = keys.iter().map(|key| key.name().into()).collect();
-        bound.push(self.0.now().into());
-        let text = self.0.server().texts.heads(keys.len());
-        let live = self.0.live(self.0.rows(Again::Once, &text, bound).await?)?;
+        let mut rows = Vec::new();
+        for part in keys.chunks(ROWS) {
+            let mut bound = filled(part.iter().map(|key| key.name().into()).collect());
+            let text = self.0.server().texts.heads(bound.len());
+            bound.push(self.0.now().into());
+            rows.extend(self.0.rows(Again::Once, &text, bound).await?);
+        }
+        let live = self.0.live(rows)?;
         Ok(keys
             .iter()
             .map(|key| live.get(key.name())?.head(key))
@@ -375,7 +430,12 @@ impl Store for Mysql {
         }
         let (rows, refused) = row::rows_of(&entries, self.clock(), self.0.fits().await?);
         let most = self.0.gate.link().await?.largest.saturating_sub(BESIDE);
-        for part in row::parts(rows, ROWS, most) {
+        // Half, since up to as much again is filled in.
+        for mut part in row::parts(rows, ROWS, most / 2) {
+            let smallest = part.iter().min_by_key(|(_, row)| row.bytes()).cloned();
+            if let Some(smallest) = smallest {
+                part.resize(part.len().next_power_of_two(), smallest);
+            }
             let bound = part.iter().flat_map(|(name, row)| reply::bound(name, row));
             let text = self.0.server().texts.put_many(part.len());
             self.0.write(&text, bound.collect()).await?;
@@ -429,7 +489,7 @@ impl Store for Mysql {
             }
         }
         let does = "is too busy with this key";
-        Err(self.0.server().complaint(crate::ErrorKind::Timeout, does))
+        Err(self.0.server().complaint(ErrorKind::Timeout, does))
     }
 
     async fn add_to(&self, key: &Key, delta: i64) -> Result<Sum> {
@@ -464,6 +524,7 @@ impl Store for Mysql {
 
     async fn raise(&self, tags: Tags<'_>) -> Result<u64> {
         self.0.start_culling();
+        self.0.culler.note(tags.space);
         let (inner, era) = (&*self.0, self.0.era());
         inner
             .act(Again::Never, |mut lease| async move {
@@ -500,10 +561,8 @@ impl Store for Mysql {
     async fn clear(&self, scope: &str, space: &str) -> Result<()> {
         let texts = &self.0.server().texts;
         let own = vec![space.into(), self.0.era().into()];
+        self.0.culler.note(space);
         self.0.write(&texts.raise_floor, own).await?;
-        self.0
-            .write(&texts.drop_numbers, vec![space.into()])
-            .await?;
         let end = after_all(scope);
         let mut next = Some(scope.to_owned());
         while let Some(from) = next {
@@ -574,12 +633,18 @@ impl Cull for Inner {
         Ok(self.change(text, vec![most.into()]).await?.0)
     }
 
-    async fn drop_old_numbers(&self) -> Result<()> {
+    async fn lift_floor(&self, space: &str) -> Result<i64> {
         let texts = &self.server().texts;
-        let bound = vec![MOST_NUMBERS.into(), MOST_NUMBERS.into()];
-        if self.change(&texts.lift_floors, bound).await?.0 > 0 {
-            self.change(&texts.drop_old_numbers, vec![]).await?;
-        }
-        Ok(())
+        let bound = vec![MOST_NUMBERS.into(), space.into(), MOST_NUMBERS.into()];
+        self.change(&texts.lift_floor, bound).await?;
+        let rows = self.rows(Again::Once, &texts.floor, vec![space.into()]);
+        let floor = rows.await?.first().and_then(|row| row.get(0));
+        Ok(floor.flatten().unwrap_or(i64::MIN))
+    }
+
+    async fn drop_numbers(&self, space: &str, floor: i64) -> Result<u64> {
+        let bound = vec![space.into(), floor.into(), BATCH.into()];
+        let text = &self.server().texts.drop_numbers;
+        Ok(self.change(text, bound).await?.0)
     }
 }

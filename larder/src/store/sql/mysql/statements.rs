@@ -29,16 +29,17 @@ pub(super) struct Texts {
     pub(super) draw: String,
     pub(super) next: String,
     pub(super) raise_floor: String,
-    /// Space.
-    pub(super) drop_numbers: String,
     /// Now, how many.
     pub(super) remove_gone: String,
     /// How many.
     pub(super) remove_soonest: String,
     pub(super) count: String,
-    /// How many numbers a space keeps, twice.
-    pub(super) lift_floors: String,
-    pub(super) drop_old_numbers: String,
+    /// How many numbers a space keeps; the space; how many, once more.
+    pub(super) lift_floor: String,
+    /// Space.
+    pub(super) floor: String,
+    /// Space, floor, how many.
+    pub(super) drop_numbers: String,
 }
 
 impl Texts {
@@ -78,17 +79,19 @@ impl Texts {
             next: format!("{own} number = LAST_INSERT_ID(number + 1)"),
             // From left to right: the floor is the new number.
             raise_floor: format!("{own} number = number + 1, floor = number"),
-            // Not those that were given after the floor.
-            drop_numbers: format!("{} AND old.space = ?", drop_under_floor(&numbers)),
             remove_gone: format!(
                 "DELETE FROM {entries} WHERE gone_after <= ? ORDER BY gone_after LIMIT ?"
             ),
             remove_soonest: format!("DELETE FROM {entries} ORDER BY gone_after LIMIT ?"),
             count: format!("SELECT count(*) FROM (SELECT 1 FROM {entries} LIMIT ?) AS counted"),
-            lift_floors: format!(
-                "UPDATE {numbers} SET floor = number - ? WHERE tag = '' AND number - floor > 2 * ?"
+            lift_floor: format!(
+                "UPDATE {numbers} SET floor = number - ? \
+                 WHERE space = ? AND tag = '' AND number - floor > 2 * ?"
             ),
-            drop_old_numbers: drop_under_floor(&numbers),
+            floor: format!("SELECT floor FROM {numbers} WHERE space = ? AND tag = ''"),
+            drop_numbers: format!(
+                "DELETE FROM {numbers} WHERE space = ? AND tag <> '' AND number <= ? LIMIT ?"
+            ),
             put,
             entries,
             numbers,
@@ -191,14 +194,6 @@ impl Texts {
         let (entries, end) = (&self.entries, end(is_bounded));
         format!("DELETE FROM {entries} WHERE name >= ?{end}")
     }
-}
-
-/// Removes the numbers that count as the floor anyway.
-fn drop_under_floor(numbers: &str) -> String {
-    format!(
-        "DELETE old FROM {numbers} AS old JOIN {numbers} AS own \
-         ON own.space = old.space AND own.tag = '' WHERE old.tag <> '' AND old.number <= own.floor"
-    )
 }
 
 fn end(is_bounded: bool) -> &'static str {

@@ -48,12 +48,14 @@ use super::settings::Settings;
 use super::statements::Ask;
 use crate::entry::{Entry, Head, Mark, Stamp, Tag};
 use crate::store::{Found, Numbers, Scan, Scanned, Store, Sum, Tags, When};
-use crate::{Clock, Key, Moment, Result};
+use crate::{Clock, ErrorKind, Key, Moment, Result};
 
 /// How often an act is tried that clashed with another transaction.
 const TRIES: u32 = 5;
 /// How long to wait after a clash, about.
 const AFTER_CLASH: Duration = Duration::from_millis(10);
+/// The lock under which tables are made: "larder", as a number.
+const MAKING: i64 = 0x6c61_7264_6572;
 /// Bytes of a batch that are sent in one go.
 const PART: usize = 64 * 1024 * 1024;
 
@@ -117,8 +119,13 @@ impl Postgres {
                 .client
                 .query_one(there, &[&server.address.table.entries()])
                 .await?;
+            // One at a time, since "if not exists" does not see what another is about to make. Sent
+            // together, the statements are one transaction.
+            let statements = self.table_sql().join(";");
             link.client
-                .batch_execute(&self.table_sql().join(";"))
+                .batch_execute(&format!(
+                    "SELECT pg_advisory_xact_lock({MAKING}); {statements}"
+                ))
                 .await?;
             Ok(!there.get::<_, bool>(0))
         };
@@ -144,7 +151,10 @@ impl Postgres {
     ///
     /// A background task of the store does so about every minute.
     pub async fn cull(&self) -> Result<u64> {
-        cull::cull(&*self.0, self.0.settings.max_entries).await
+        let Inner {
+            settings, culler, ..
+        } = &*self.0;
+        cull::cull(&*self.0, culler, settings.max_entries).await
     }
 }
 
@@ -188,7 +198,9 @@ impl Inner {
             ..
         } = self.settings;
         self.culler
-            .start(self, self.clock(), cull_every, max_entries);
+            .start(self, self.clock(), cull_every, max_entries, |inner| {
+                &inner.culler
+            });
     }
 
     /// The rows that a statement gives, which writes.
@@ -242,7 +254,11 @@ impl Inner {
         when: Condition,
     ) -> Result<bool> {
         if fits(entry) {
-            return self.put_row(key, &Row::of(entry, key), when).await;
+            match self.put_row(key, &Row::of(entry, key), when).await {
+                // The server takes less than it said: what was there has to go all the same.
+                Err(error) if error.kind() == ErrorKind::TooLarge => {}
+                done => return done,
+            }
         }
         let nothing = Row::nothing(Stamp::draw(self.clock()), key);
         if self.put_row(key, &nothing, when).await? {
@@ -433,6 +449,7 @@ impl Store for Postgres {
     }
 
     async fn raise(&self, tags: Tags<'_>) -> Result<u64> {
+        self.0.culler.note(tags.space);
         let mut list: Vec<String> = tags.names.iter().map(|name| found::tag(name)).collect();
         // A statement may not write a row twice.
         list.sort_unstable();
@@ -462,22 +479,24 @@ impl Store for Postgres {
     }
 
     async fn clear(&self, scope: &str, space: &str) -> Result<()> {
+        self.0.culler.note(space);
         self.0
             .write_rows(Ask::RaiseFloor, &[&space, &self.0.era()])
             .await?;
-        self.0.write_rows(Ask::DropNumbers, &[&space]).await?;
         let end = after_all(scope);
         let mut next = Some(scope.to_owned());
         while let Some(from) = next {
-            let bound: Bound<'_> = &[&from, &end];
-            let rows = self
-                .0
-                .call(Send::Read(Ask::NextBatch, bound, None))
-                .await?
-                .rows;
+            let bound: [&(dyn ToSql + Sync); 2] = [&from, &end];
+            let ask = match end {
+                None => Send::Read(Ask::NextBatch, &bound[..1], None),
+                Some(_) => Send::Read(Ask::NextBatchBefore, &bound, None),
+            };
+            let rows = self.0.call(ask).await?.rows;
             next = rows.first().and_then(|row| row.try_get(0).ok());
-            let end = next.as_ref().or(end.as_ref());
-            self.0.write_rows(Ask::RemoveRange, &[&from, &end]).await?;
+            match next.as_ref().or(end.as_ref()) {
+                None => self.0.write_rows(Ask::RemoveFrom, &[&from]).await?,
+                Some(end) => self.0.write_rows(Ask::RemoveRange, &[&from, end]).await?,
+            };
         }
         Ok(())
     }
@@ -499,8 +518,12 @@ impl Scan for Postgres {
         let limit = limit.max(1);
         let most = i64::try_from(limit).unwrap_or(i64::MAX);
         let now = self.0.now();
-        let bound: Bound<'_> = &[&first, &end, &now, &most];
-        let answers = self.0.call(Send::Read(Ask::Names, bound, None)).await?;
+        let bound: [&(dyn ToSql + Sync); 4] = [&first, &now, &most, &end];
+        let ask = match end {
+            None => Send::Read(Ask::Names, &bound[..3], None),
+            Some(_) => Send::Read(Ask::NamesBefore, &bound, None),
+        };
+        let answers = self.0.call(ask).await?;
         let row = |row: &Answer| Ok((row.try_get(0)?, blob(row, 1)?));
         let rows: Result<Vec<_>, tokio_postgres::Error> = answers.rows.iter().map(row).collect();
         let rows = rows.map_err(|_| self.0.server().odd())?;
@@ -530,14 +553,17 @@ impl Cull for Inner {
             .count)
     }
 
-    async fn drop_old_numbers(&self) -> Result<()> {
-        let lifted = self
-            .call(Send::Count(Ask::LiftFloors, &[&MOST_NUMBERS]))
+    async fn lift_floor(&self, space: &str) -> Result<i64> {
+        self.call(Send::Count(Ask::LiftFloor, &[&space, &MOST_NUMBERS]))
             .await?;
-        if lifted.count > 0 {
-            self.call(Send::Count(Ask::DropOldNumbers, &[])).await?;
-        }
-        Ok(())
+        let answers = self.call(Send::Read(Ask::Floor, &[&space], None)).await?;
+        let floor = answers.rows.first().and_then(|row| row.try_get(0).ok());
+        Ok(floor.flatten().unwrap_or(i64::MIN))
+    }
+
+    async fn drop_numbers(&self, space: &str, floor: i64) -> Result<u64> {
+        let bound: Bound<'_> = &[&space, &floor, &i64::from(BATCH)];
+        Ok(self.call(Send::Count(Ask::DropNumbers, bound)).await?.count)
     }
 }
 

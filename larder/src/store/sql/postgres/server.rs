@@ -1,5 +1,6 @@
 //! The connection: made, judged, and given up.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub(super) struct Server {
     texts: [OnceLock<String>; Ask::COUNT],
     /// Connections that were given up while they may still hold commands which the server has not
     /// read: by the names that the server knows them by.
-    suspects: Mutex<Vec<String>>,
+    suspects: Mutex<BTreeSet<String>>,
 }
 
 /// A connection, and the statements that it has prepared.
@@ -77,10 +78,10 @@ impl Server {
     /// Commands on their way could reach the server after those of the next connection, and undo
     /// them; so the next one first makes the server end this one.
     pub(super) fn suspect(&self, link: &Link) {
-        self.suspects().push(link.name.clone());
+        self.suspects().insert(link.name.clone());
     }
 
-    fn suspects(&self) -> MutexGuard<'_, Vec<String>> {
+    fn suspects(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -115,10 +116,13 @@ impl Server {
             driver: driver.abort_handle(),
         };
         // One act is one statement, and sees what was committed before it; and what nobody waits for
-        // any more must not hold up those behind it.
+        // any more must not hold up those behind it. Each statement has an index for it, whatever the
+        // server believes of the table's size; by it rows are locked in the order of their names, so
+        // that two batches do not wait for each other in a ring.
         let limit = self.timeout.as_millis().max(1);
         let settings = format!(
-            "SET default_transaction_isolation = 'read committed'; SET statement_timeout = {limit}"
+            "SET default_transaction_isolation = 'read committed'; SET statement_timeout = {limit}; \
+             SET enable_seqscan = off; SET enable_bitmapscan = off"
         );
         link.client.batch_execute(&settings).await?;
         self.end_suspects(&link).await?;

@@ -118,12 +118,18 @@ impl Acts<'_> {
         end: Option<&str>,
         limit: usize,
     ) -> rusqlite::Result<Vec<(String, Option<Bytes>)>> {
-        let mut statement = self.statement(Ask::Names)?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, blob(row, 1)?));
-        statement
-            .query_map((first, end, self.now(), limit), row)?
-            .collect()
+        match end {
+            None => self
+                .statement(Ask::Names)?
+                .query_map((first, self.now(), limit), row)?
+                .collect(),
+            Some(end) => self
+                .statement(Ask::NamesBefore)?
+                .query_map((first, self.now(), limit, end), row)?
+                .collect(),
+        }
     }
 
     pub(super) fn put(&self, key: &Key, row: &Row, when: Condition) -> rusqlite::Result<bool> {
@@ -220,8 +226,8 @@ impl Acts<'_> {
     }
 
     pub(super) fn raise_floor(&self, space: &str, era: u64) -> rusqlite::Result<()> {
-        self.execute(Ask::RaiseFloor, (space, era.cast_signed()))?;
-        self.execute(Ask::DropNumbers, [space]).map(|_| ())
+        self.execute(Ask::RaiseFloor, (space, era.cast_signed()))
+            .map(|_| ())
     }
 
     /// Removes a batch of the names from `from` on that lie before `end`; where to go on.
@@ -230,11 +236,21 @@ impl Acts<'_> {
         from: &str,
         end: Option<&str>,
     ) -> rusqlite::Result<Option<String>> {
-        let mut statement = self.statement(Ask::NextBatch)?;
-        let next: Option<String> = statement
-            .query_row((from, end), |row| row.get(0))
-            .optional()?;
-        self.execute(Ask::RemoveRange, (from, next.as_deref().or(end)))?;
+        let first = |row: &rusqlite::Row<'_>| row.get(0);
+        let next: Option<String> = match end {
+            None => self
+                .statement(Ask::NextBatch)?
+                .query_row([from], first)
+                .optional()?,
+            Some(end) => self
+                .statement(Ask::NextBatchBefore)?
+                .query_row((from, end), first)
+                .optional()?,
+        };
+        match next.as_deref().or(end) {
+            None => self.execute(Ask::RemoveFrom, [from])?,
+            Some(end) => self.execute(Ask::RemoveRange, (from, end))?,
+        };
         Ok(next)
     }
 
@@ -257,11 +273,22 @@ impl Acts<'_> {
             .map(found::natural)
     }
 
-    pub(super) fn drop_old_numbers(&self) -> rusqlite::Result<()> {
-        if self.execute(Ask::LiftFloors, [MOST_NUMBERS])? > 0 {
-            self.execute(Ask::DropOldNumbers, [])?;
-        }
-        Ok(())
+    pub(super) fn lift_floor(&self, space: &str) -> rusqlite::Result<i64> {
+        self.execute(Ask::LiftFloor, (space, MOST_NUMBERS))?;
+        let floor = self
+            .statement(Ask::Floor)?
+            .query_row([space], |row| row.get::<_, Option<i64>>(0))
+            .optional()?;
+        Ok(floor.flatten().unwrap_or(i64::MIN))
+    }
+
+    pub(super) fn drop_numbers(
+        &self,
+        space: &str,
+        floor: i64,
+        most: u32,
+    ) -> rusqlite::Result<usize> {
+        self.execute(Ask::DropNumbers, (space, floor, most))
     }
 }
 
@@ -285,4 +312,56 @@ fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
 fn blob(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<Bytes>> {
     let blob = row.get_ref(at)?.as_blob_or_null()?;
     Ok(blob.map(Bytes::copy_from_slice))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sql::statements::Way;
+    use crate::store::sql::table::{Dialect, Table};
+
+    #[test]
+    fn whatever_is_asked_there_is_an_index_for_it() {
+        let connection = Connection::open_in_memory().expect("a database in memory");
+        let table = Table::parse(Dialect::Sqlite, "sqlite", "larder").expect("a good name");
+        for text in table.sql() {
+            connection.execute(&text, []).expect("the table is made");
+        }
+        let plan = |ask: Ask| -> String {
+            let text = format!("EXPLAIN QUERY PLAN {}", ask.text(Way::InPlace, &table));
+            let mut statement = connection.prepare(&text).expect("it can be asked");
+            let nothing = vec![None::<i64>; statement.parameter_count()];
+            let steps = statement.query_map(rusqlite::params_from_iter(nothing), |row| row.get(3));
+            let steps = steps.expect("a plan").map(|step| step.expect("a step"));
+            steps.collect::<Vec<String>>().join("; ")
+        };
+
+        for ask in [
+            Ask::Get,
+            Ask::Heads,
+            Ask::PutIfStamp,
+            Ask::Mark,
+            Ask::Touch,
+            Ask::Add,
+            Ask::Plain,
+            Ask::Delete,
+            Ask::Numbers,
+            Ask::RemoveGone,
+            Ask::LiftFloor,
+            Ask::Floor,
+            Ask::DropNumbers,
+            Ask::NextBatch,
+            Ask::RemoveFrom,
+            Ask::Names,
+        ] {
+            let plan = plan(ask);
+            assert!(
+                !plan.contains("SCAN") && plan.contains("SEARCH"),
+                "{ask:?}: {plan}"
+            );
+        }
+        for ask in [Ask::NextBatchBefore, Ask::RemoveRange, Ask::NamesBefore] {
+            assert!(plan(ask).contains("name>? AND name<?"), "{ask:?}");
+        }
+    }
 }

@@ -194,13 +194,11 @@ impl File {
         for ask in [Ask::Get, Ask::Put, Ask::RemoveGone, Ask::RaiseFloor] {
             writer.prepare(&ask.text(Way::InPlace, &self.table))?;
         }
-        match boot {
-            Some(boot) if !self.trust_restarts => self.forget_other_runs(writer, boot),
-            _ => Ok(()),
-        }
+        boot.map_or(Ok(()), |boot| self.forget_other_runs(writer, boot))
     }
 
-    /// Empties the file if commits may have been taken back since it was last used.
+    /// Empties the file if commits may have been taken back since it was last used, unless restarts are
+    /// trusted; and notes in which run of the machine it has commits that are not synced.
     fn forget_other_runs(&self, writer: &mut Connection, boot: i64) -> rusqlite::Result<()> {
         let (entries, numbers) = (self.table.entries(), self.table.numbers());
         let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -212,16 +210,17 @@ impl File {
             )
             .optional()?;
         // Without the row every commit so far was synced.
-        let is_good = before == Some(boot) || (before.is_none() && self.sync_commits);
+        let is_good = before.is_none_or(|before| before == boot) || self.trust_restarts;
+        // Who trusts restarts leaves an older note to those who do not.
+        let is_noted = is_good && before.is_some();
         if !is_good {
             transaction.execute(&format!("DELETE FROM {entries}"), [])?;
             transaction.execute(&format!("DELETE FROM {numbers}"), [])?;
         }
-        if !is_good && !self.sync_commits {
-            transaction.execute(
-                &format!("INSERT INTO {numbers} (space, tag, number) VALUES (?1, ?2, ?3)"),
-                (BOOT[0], BOOT[1], boot),
-            )?;
+        if !self.sync_commits && !is_noted {
+            let note = "INSERT INTO {} (space, tag, number) VALUES (?1, ?2, ?3) \
+                        ON CONFLICT (space, tag) DO UPDATE SET number = excluded.number";
+            transaction.execute(&note.replace("{}", &numbers), (BOOT[0], BOOT[1], boot))?;
         }
         transaction.commit()
     }

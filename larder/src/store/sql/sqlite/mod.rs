@@ -127,7 +127,10 @@ impl Sqlite {
     ///
     /// A background task of the store does so about every minute.
     pub async fn cull(&self) -> Result<u64> {
-        cull::cull(&*self.0, self.0.settings.max_entries).await
+        let Inner {
+            settings, culler, ..
+        } = &*self.0;
+        cull::cull(&*self.0, culler, settings.max_entries).await
     }
 }
 
@@ -186,7 +189,9 @@ impl Inner {
             ..
         } = self.settings;
         self.culler
-            .start(self, self.clock(), cull_every, max_entries);
+            .start(self, self.clock(), cull_every, max_entries, |inner| {
+                &inner.culler
+            });
         self.ask(&open, &open.writer, write).await
     }
 
@@ -363,6 +368,7 @@ impl Store for Sqlite {
     }
 
     async fn raise(&self, tags: Tags<'_>) -> Result<u64> {
+        self.0.culler.note(tags.space);
         let (space, names, era) = (tags.space.to_owned(), tags.names.to_vec(), self.0.random());
         self.0
             .write(move |acts| acts.raise(&space, &names, era))
@@ -379,6 +385,7 @@ impl Store for Sqlite {
     }
 
     async fn clear(&self, scope: &str, space: &str) -> Result<()> {
+        self.0.culler.note(space);
         let (space, era) = (space.to_owned(), self.0.random());
         self.0
             .write(move |acts| acts.raise_floor(&space, era))
@@ -437,9 +444,15 @@ impl Cull for Inner {
             .await
     }
 
-    async fn drop_old_numbers(&self) -> Result<()> {
-        let open = self.gate.link().await?;
-        self.ask(&open, &open.writer, |acts| acts.drop_old_numbers())
+    async fn lift_floor(&self, space: &str) -> Result<i64> {
+        let (open, space) = (self.gate.link().await?, space.to_owned());
+        self.ask(&open, &open.writer, move |acts| acts.lift_floor(&space))
+            .await
+    }
+
+    async fn drop_numbers(&self, space: &str, floor: i64) -> Result<u64> {
+        let space = space.to_owned();
+        self.write_apart(move |acts| acts.drop_numbers(&space, floor, BATCH))
             .await
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
@@ -14,6 +14,8 @@ use crate::{Clock, Result};
 
 /// Acts in one transaction, at most.
 const GROUP: usize = 256;
+/// Acts that wait for a thread, at most: more than that it does not do before their callers have gone.
+const WAITING: usize = 4096;
 
 /// Turns what SQLite says into what a caller is told.
 pub(super) type Tell = Arc<dyn Fn(&rusqlite::Error) -> crate::Error + Send + Sync>;
@@ -27,12 +29,14 @@ pub(super) enum Role {
 
 /// The way to a thread; the thread ends after this value.
 pub(super) struct Thread {
-    jobs: Sender<Box<dyn Job>>,
+    jobs: SyncSender<Box<dyn Job>>,
     is_over: Arc<AtomicBool>,
 }
 
 /// An act that somebody waits for.
 trait Job: Send {
+    /// Whether somebody still waits for it.
+    fn is_wanted(&self) -> bool;
     /// Acts; whether all is well.
     fn run(&mut self, connection: &Connection, tell: &Tell) -> bool;
     /// Answers; `failure` is of the whole transaction.
@@ -50,9 +54,13 @@ where
     A: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
     T: Send,
 {
+    fn is_wanted(&self) -> bool {
+        !self.caller.is_closed()
+    }
+
     fn run(&mut self, connection: &Connection, tell: &Tell) -> bool {
         // Nobody waits for it any more, and whoever gave up does not know whether it happened.
-        if self.caller.is_closed() {
+        if !self.is_wanted() {
             return true;
         }
         let Some(act) = self.act.take() else {
@@ -84,7 +92,7 @@ impl Drop for SaysOver {
 
 impl Thread {
     pub(super) fn start(role: Role, connection: Connection, tell: Tell) -> std::io::Result<Self> {
-        let (jobs, asked) = channel();
+        let (jobs, asked) = sync_channel(WAITING);
         let is_over = Arc::default();
         let says_over = SaysOver(Arc::clone(&is_over));
         let name = match role {
@@ -107,7 +115,8 @@ impl Thread {
         self.is_over.load(Ordering::Acquire)
     }
 
-    /// What `act` gives; `None` if it took longer than `limit`, or the thread has ended.
+    /// What `act` gives; `None` if it took longer than `limit`, too many others wait, or the thread has
+    /// ended.
     pub(super) async fn ask<A, T>(
         &self,
         clock: &Clock,
@@ -124,7 +133,7 @@ impl Thread {
             outcome: None,
             caller,
         };
-        self.jobs.send(Box::new(job)).ok()?;
+        self.jobs.try_send(Box::new(job)).ok()?;
         clock.timeout(limit, answer).await?.ok()
     }
 }
@@ -138,9 +147,17 @@ fn read(connection: &Connection, jobs: &Receiver<Box<dyn Job>>, tell: &Tell) {
 
 fn write(mut connection: Connection, jobs: &Receiver<Box<dyn Job>>, tell: &Tell) {
     while let Ok(first) = jobs.recv() {
+        // The file may have to be waited for, which is for somebody.
+        if !first.is_wanted() {
+            continue;
+        }
         let mut group = vec![first];
         let committed = write_group(&mut connection, jobs, &mut group, tell);
         let failure = committed.err().map(|error| tell(&error));
+        if failure.is_some() {
+            // Those behind have waited as long, and would wait as long again, one after the other.
+            group.extend(jobs.try_iter());
+        }
         for job in group {
             job.answer(failure.as_ref());
         }
