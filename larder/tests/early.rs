@@ -74,7 +74,8 @@ fn policy() -> Policy {
 
 /// Lets what runs in the background come to its end.
 async fn settle(cache: &Cache, until: impl AsyncFn(&Cache) -> bool) {
-    for _ in 0..2000 {
+    // A busy machine may take its time.
+    for _ in 0..30_000 {
         if until(cache).await {
             return;
         }

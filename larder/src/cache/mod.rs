@@ -64,6 +64,7 @@ pub(crate) use self::{
     fetch::{Fetched, Served},
     lead::{Keep, Kept, Load, caught},
     look::Look,
+    policy::is_due,
     scope::Gathered,
 };
 use crate::codec::Coding;

@@ -74,8 +74,6 @@ impl Policy {
     /// load took: at one such time before the end with every third hit or so, at three with every
     /// twentieth. Twice the eagerness begins twice as early. However many hits, one load runs. What
     /// is loaded so keeps how long that took; an integer is then counted up by compare-and-set.
-    ///
-    /// Pages are refreshed within their grace instead.
     pub fn early(mut self, eagerness: f64) -> Self {
         self.early = eagerness;
         self
@@ -84,12 +82,7 @@ impl Policy {
     /// Whether a hit on `entry` is to refresh it: `XFetch`, of Vattani, Chierichetti and Lowenstein
     /// (2015), which needs no agreement between processes.
     pub(crate) fn is_due(&self, entry: &Entry, clock: &Clock) -> bool {
-        let (true, Some(took)) = (self.early > 0.0, entry.took) else {
-            return false;
-        };
-        entry.fresh_until.left(clock.now()).is_some_and(|left| {
-            took.as_secs_f64() * self.early * -clock.chance().ln() >= left.as_secs_f64()
-        })
+        self.early > 0.0 && is_due(entry, self.early * -clock.chance().ln(), clock)
     }
 
     /// After how long a caller is given a stale value, if [`stale_if_error`](Self::stale_if_error)
@@ -136,6 +129,13 @@ impl Policy {
     pub(crate) fn kept_stale(&self) -> Duration {
         self.grace.max(self.if_error)
     }
+}
+
+/// Whether a hit on `entry` is to refresh it, by an eagerness times the luck of one caller.
+pub(crate) fn is_due(entry: &Entry, eagerness: f64, clock: &Clock) -> bool {
+    let Some(took) = entry.took else { return false };
+    let left = entry.fresh_until.left(clock.now());
+    left.is_some_and(|left| took.as_secs_f64() * eagerness >= left.as_secs_f64())
 }
 
 impl Default for Policy {

@@ -43,6 +43,8 @@ pub(super) struct Maker<'a> {
     pub(super) parts: response::Parts,
     /// What the handler and its body read from caches, and the era of their tags.
     pub(super) made_of: (Gathered, u64),
+    /// When the handler was asked.
+    pub(super) began: Moment,
 }
 
 impl Maker<'_> {
@@ -226,6 +228,10 @@ impl Maker<'_> {
             .fresh_until(self.fresh_until())
             .with_grace(self.grace());
         entry.codec = PAGE;
+        if self.site.settings.early > 0.0 {
+            let took = cache.shared.clock.now().left(self.began);
+            entry.took = Some(took.unwrap_or_default());
+        }
         if let Some(tagged) = made_of.tagged(*era) {
             entry = entry.with_tags(tagged);
         }

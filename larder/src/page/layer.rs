@@ -47,6 +47,7 @@ pub(super) struct Settings {
     pub(super) site_ttl: Duration,
     pub(super) grace: Duration,
     pub(super) if_error: Duration,
+    pub(super) early: f64,
     pub(super) wait: Duration,
     pub(super) hosts: Option<Vec<String>>,
 }
@@ -115,6 +116,7 @@ impl CacheLayer {
             site_ttl: Duration::from_mins(10),
             grace: Duration::ZERO,
             if_error: Duration::ZERO,
+            early: 0.0,
             wait: Duration::from_secs(10),
             hosts: None,
         };
@@ -153,6 +155,16 @@ impl CacheLayer {
     /// says otherwise by `stale-if-error`. Default: not at all.
     pub fn stale_if_error(mut self, span: Duration) -> Self {
         self.settings().if_error = span;
+        self
+    }
+
+    /// Makes a page anew in the background shortly before its TTL ends, so that nobody has to wait for it
+    /// and nobody gets a stale one. Default: 0, not at all; 1 is the usual eagerness.
+    ///
+    /// As [`Policy::early`](crate::Policy::early): by chance, the likelier the nearer the end and the
+    /// longer the page took to make, once however many ask.
+    pub fn early(mut self, eagerness: f64) -> Self {
+        self.settings().early = eagerness;
         self
     }
 

@@ -157,6 +157,7 @@ where
             has_spare,
             mut answer,
         } = self;
+        let began = site.settings.cache.shared.clock.now();
         let headers = request.headers().clone();
         let call = crate::cache::caught(async move {
             ready(&mut inner).await?;
@@ -214,6 +215,7 @@ where
             plan,
             parts: kept,
             made_of: Cache::gathered(),
+            began,
         };
         Ok(((), maker.keep(slot, body).await))
     }

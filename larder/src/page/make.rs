@@ -41,12 +41,14 @@ enum First<L: crate::cache::Load, E, B: Body> {
 }
 impl Site {
     /// Gets the page through the engine: by waiting for whoever makes it, or by making it.
+    ///
+    /// `spare` may stand in for it; whether it is good yet, and the new page is to be made behind it.
     pub(super) async fn make<S, A, B>(
         self: &Arc<Self>,
         (inner, mut parts, body): Errand<S, A>,
         question: &Question,
         known: Option<(Listed, Arc<Variant>)>,
-        stale: Option<Page>,
+        spare: Option<(Page, bool)>,
         miss: Miss,
     ) -> Result<Made<S, A, B>, S::Error>
     where
@@ -67,11 +69,18 @@ impl Site {
         };
         let (key, slot) = slot_for(question, known.as_ref());
         let mut policy = Policy::new().without_time_limit().wait(settings.wait);
-        if let Some(page) = &stale {
+        if known.is_some() {
+            // A page, which then remembers how long it took to make.
+            policy = policy.early(settings.early);
+        }
+        if let Some((page, is_due)) = &spare {
             let head = &page.head;
             policy = policy
                 .grace(head.while_revalidate)
                 .stale_if_error(head.if_error);
+            if *is_due {
+                policy = policy.early(f64::INFINITY);
+            }
         }
         // Whatever is inside leaves the keeping to us.
         parts.extensions.insert(InsideSite);
@@ -83,7 +92,7 @@ impl Site {
             inner,
             request: Request::from_parts(parts, body),
             slot,
-            has_spare: stale.is_some(),
+            has_spare: spare.is_some(),
             answer,
         };
         let mut page = None;

@@ -18,6 +18,9 @@ use super::make::Made;
 use super::route::Route;
 use super::rules::storable::{Asked, is_personal, may_use};
 use super::sight::Sight;
+use crate::Clock;
+use crate::cache::is_due;
+use crate::entry::Entry;
 use crate::event::{Bypass, Miss, Outcome, Reason};
 
 /// How often a request looks for its page anew before it makes its own: each time, somebody else has
@@ -101,6 +104,15 @@ where
 pub(super) struct Question {
     pub(super) asked: Asked,
     pub(super) route: Arc<Route>,
+    /// How eager this request is to make a page anew before its time: drawn once, however often it looks.
+    eagerness: f64,
+}
+
+impl Question {
+    /// Whether a hit on `entry` is to make the page anew behind it.
+    pub(super) fn is_due(&self, entry: &Entry, clock: &Clock) -> bool {
+        self.eagerness > 0.0 && is_due(entry, self.eagerness, clock)
+    }
 }
 
 impl Site {
@@ -128,7 +140,16 @@ impl Site {
         let (origin, keys) = (&settings.origin, &settings.keys);
         let route = self.routes.of(parts, target, origin, keys, &settings.cache);
         let route = route.ok_or(Reason::Hosts)?;
-        Ok(Some(Question { asked, route }))
+        let eagerness = if settings.early > 0.0 {
+            settings.early * -settings.cache.shared.clock.chance().ln()
+        } else {
+            0.0
+        };
+        Ok(Some(Question {
+            asked,
+            route,
+            eagerness,
+        }))
     }
 
     /// The page, if it is fresh and the store can tell without waiting.
@@ -147,6 +168,9 @@ impl Site {
             .list(entry)
             .filter(|list| *list.names == *variant.names)?;
         let entry = page.live(now)?;
+        if question.is_due(entry, &cache.shared.clock) {
+            return None;
+        }
         let page = self.suitable(question, list.mark, &variant, entry)?;
         let left = entry.fresh_until.left(now);
         cache.hear(&route.list_key, || Outcome::Hit(left));
@@ -202,7 +226,12 @@ impl Site {
                 }
             };
             let (known, stale, miss) = match sight {
-                Sight::Hit(page, outcome) => {
+                Sight::Due(page, listed, variant, _)
+                    if never_leads(&parts).is_none() && !self.would_be_personal(&question) =>
+                {
+                    (Some((listed, variant)), Some((page, true)), Miss::Expired)
+                }
+                Sight::Hit(page, outcome) | Sight::Due(page, _, _, outcome) => {
                     let key = &question.route.list_key;
                     self.settings.cache.hear(key, || outcome.clone());
                     return Ok(self.serve(&parts.method, &parts.headers, page, &outcome));
@@ -227,7 +256,7 @@ impl Site {
                         .await;
                 }
                 Sight::Stale(page, listed, variant) => {
-                    (Some((listed, variant)), Some(page), Miss::Expired)
+                    (Some((listed, variant)), Some((page, false)), Miss::Expired)
                 }
                 Sight::NoPage(listed, variant, miss) => (Some((listed, variant)), None, miss),
                 Sight::NoList(miss) => (None, None, miss),

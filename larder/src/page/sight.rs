@@ -17,6 +17,8 @@ use crate::{Error, Moment};
 /// What the store has for a request.
 pub(super) enum Sight {
     Hit(Page, Outcome),
+    /// A hit, behind which a new page is to be made before this one's time is over.
+    Due(Page, Listed, Arc<Variant>, Outcome),
     /// A page that is another's, which this request must leave alone.
     NotOurs(Reason),
     /// A page past its TTL, which may stand in while, or if not, a new one is made.
@@ -76,7 +78,11 @@ impl Site {
             Some(page) if entry.is_live(now) => {
                 let cache = &self.settings.cache;
                 cache.absorb(entry.tags.as_deref(), Some(entry.fresh_until));
-                Sight::Hit(page, Outcome::Hit(entry.fresh_until.left(now)))
+                let outcome = Outcome::Hit(entry.fresh_until.left(now));
+                if question.is_due(entry, &cache.shared.clock) {
+                    return Sight::Due(page, listed, variant, outcome);
+                }
+                Sight::Hit(page, outcome)
             }
             Some(page) => Sight::Stale(page, listed, variant),
         }
