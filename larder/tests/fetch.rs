@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it panics")]
 
+#[path = "support/faulty.rs"]
+mod faulty;
+
 use std::collections::HashMap;
 use std::future::IntoFuture as _;
 use std::io;
@@ -9,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use faulty::Faulty;
 use larder::simulation::{Faults, Server};
 use larder::store::{Memory, Store as _};
 use larder::{Cache, Clock, ErrorKind, FetchError, Mark, Policy, Stamp, State};
@@ -1049,4 +1053,120 @@ async fn closing_waits_for_a_load_that_was_overtaken() {
 
     assert!(began.elapsed() > 3 * SECOND, "{:?}", began.elapsed());
     assert_eq!(overtaken.await.unwrap(), 2);
+}
+
+/// A store that is told what to do, and a cache over it, on tokio's paused clock.
+fn faulty() -> (Faulty, Cache) {
+    let store = Faulty::new(&Clock::seeded(1));
+    (store.clone(), Cache::new(store))
+}
+
+fn marks(store: &Faulty) -> usize {
+    let calls = store.calls();
+    calls.iter().filter(|(verb, _)| *verb == "mark").count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_a_lease_that_nobody_has_asks_again_in_pauses_then_loads_beside_the_cache() {
+    let (store, cache) = faulty();
+    let source = Source::default();
+    store.be_busy(true);
+    let began = tokio::time::Instant::now();
+
+    let callers: Vec<_> = (0..100)
+        .map(|_| {
+            let (cache, source) = (cache.clone(), source.clone());
+            tokio::spawn(async move { fetch(&cache, &source).await })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+
+    assert_eq!(source.loads(), 100);
+    let waited = began.elapsed();
+    assert!(waited <= SECOND * 8 / 5, "{waited:?}");
+    let marks = marks(&store);
+    assert!((4..=10).contains(&marks), "{marks}");
+    assert_eq!(cache.get::<usize>("k").await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_taken_after_a_while_makes_one_load_for_all_and_is_kept() {
+    let (store, cache) = faulty();
+    let source = Source::default();
+    store.be_busy(true);
+    let callers: Vec<_> = (0..100)
+        .map(|_| {
+            let (cache, source) = (cache.clone(), source.clone());
+            tokio::spawn(async move { fetch(&cache, &source).await })
+        })
+        .collect();
+
+    sleep(SECOND / 10).await;
+    store.be_busy(false);
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), 1);
+    }
+
+    assert_eq!(cache.get("k").await.unwrap(), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_of_many_keys_that_are_refused_are_one_load_beside_the_cache() {
+    let (store, cache) = faulty();
+    let loads = Arc::new(Mutex::new(Vec::new()));
+    store.be_busy(true);
+    let began = tokio::time::Instant::now();
+
+    let load = |loads: &Arc<Mutex<Vec<usize>>>| {
+        let loads = loads.clone();
+        move |names: Vec<String>| {
+            loads.lock().unwrap().push(names.len());
+            async move {
+                sleep(SECOND).await;
+                Ok::<_, io::Error>(names.into_iter().map(|name| (name, 1)).collect())
+            }
+        }
+    };
+    let (one, other) = tokio::join!(
+        cache.fetch_many(["a", "b"], load(&loads)).into_future(),
+        cache.fetch_many(["a", "b"], load(&loads)).into_future(),
+    );
+
+    let (one, other): (HashMap<_, i32>, HashMap<_, _>) = (one.unwrap(), other.unwrap());
+    assert_eq!((one.len(), other.len()), (2, 2));
+    assert_eq!(*loads.lock().unwrap(), [2, 2]);
+    let waited = began.elapsed();
+    assert!(waited <= SECOND * 8 / 5, "{waited:?}");
+    assert!(marks(&store) <= 20);
+
+    store.be_busy(false);
+    let found = cache.fetch_many(["a", "b"], load(&loads)).await.unwrap();
+    assert_eq!(found.len(), 2);
+    assert_eq!(cache.get("a").await.unwrap(), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_no_patience_hardly_waits_for_a_store_that_takes_no_lease() {
+    let (store, cache) = faulty();
+    store.be_busy(true);
+    let began = tokio::time::Instant::now();
+
+    let load = || async { Ok::<_, String>(5) };
+    let impatient = Policy::new().wait(Duration::ZERO);
+    assert_eq!(cache.fetch("k", load).policy(impatient).await.unwrap(), 5);
+
+    assert!(began.elapsed() < SECOND / 20, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_that_is_refused_is_void_and_asks_once() {
+    let (store, cache) = faulty();
+    store.be_busy(true);
+
+    let ticket = cache.ticket("k").await.unwrap();
+
+    assert!(!ticket.set("read").await.unwrap());
+    assert_eq!(marks(&store), 1);
 }

@@ -98,6 +98,8 @@ struct Approach<'a> {
     doubted: Option<Stamp>,
     /// How often it was about to load, and was told to look again.
     rounds: u32,
+    /// Whether the store took no lease for now.
+    is_refused: bool,
     /// Whether a stale value may be refreshed behind the caller's back.
     can_refresh: bool,
     /// Why an entry that the caller cannot use is a miss.
@@ -187,6 +189,10 @@ impl Cache {
             };
             match told {
                 Ok(Told::NotPlaced(unused)) => load = unused,
+                Ok(Told::Refused(unused)) => {
+                    approach.is_refused = true;
+                    load = unused;
+                }
                 Ok(told) => return self.told(told, &approach, accept, spare, miss).await,
                 // The task died outside of the load: the runtime is shutting down.
                 Err(_) => return Fetched::Failed(Failure::Panicked, miss, None),
@@ -218,6 +224,10 @@ impl Cache {
             let (spare, miss) = (departure.spare.clone(), departure.miss.clone());
             match self.lead(departure, load).await {
                 Told::NotPlaced(unused) => load = unused,
+                Told::Refused(unused) => {
+                    approach.is_refused = true;
+                    load = unused;
+                }
                 told => return self.told(told, &approach, accept, spare, miss).await,
             }
         }
@@ -236,6 +246,7 @@ impl Cache {
             began: self.shared.clock.now(),
             doubted: None,
             rounds: 0,
+            is_refused: false,
             can_refresh: spawned,
             misfit,
         }
@@ -287,7 +298,9 @@ impl Cache {
             }
             Told::StoreFailed(error, load) => Fetched::StoreFailed(error, load),
             // The callers look again instead. Noted is an era in which nothing can be kept.
-            Told::NotPlaced(load) => Fetched::Alone(load, Bypass::WaitedTooLong, Noted::default()),
+            Told::NotPlaced(load) | Told::Refused(load) => {
+                Fetched::Alone(load, Bypass::WaitedTooLong, Noted::default())
+            }
         }
     }
 
@@ -355,7 +368,8 @@ impl Cache {
             // Patience is for the loads of others: to load oneself takes none.
             let is_late = approach.patience(now).is_zero();
             approach.rounds += 1;
-            if is_late && approach.rounds > MOST_ROUNDS {
+            let is_refused = approach.is_refused && look.lease(now).is_none();
+            if is_refused || is_late && approach.rounds > MOST_ROUNDS {
                 return Ok(Step::Alone(Bypass::WaitedTooLong, look.noted()));
             }
             match self.board(&look, approach, now) {
@@ -367,8 +381,7 @@ impl Cache {
                     return Ok(Step::Alone(Bypass::WaitedTooLong, look.noted()));
                 }
                 Boarding::Hold(flight) => {
-                    let patience = approach.patience(now);
-                    let _ = shared.clock.timeout(patience, flight.until_placed()).await;
+                    approach.is_refused |= self.hold(&flight, approach.patience(now)).await;
                 }
                 Boarding::Lead(pilot) if !pilot.is_foreign => {
                     let (seen, policy) = (look.stamp(), policy.clone());
@@ -395,6 +408,20 @@ impl Cache {
                     }
                 }
             }
+        }
+    }
+
+    /// Waits until the lease of `flight` is in its slot, or will never be; says whether the store took
+    /// none for now.
+    pub(super) async fn hold(&self, flight: &Flight, patience: Duration) -> bool {
+        let placed = self.shared.clock.timeout(patience, flight.until_placed());
+        if placed.await.is_none() {
+            return false;
+        }
+        tokio::select! {
+            biased;
+            landing = flight.until_landed() => matches!(landing, Landing::TooLong),
+            () = std::future::ready(()) => false,
         }
     }
 

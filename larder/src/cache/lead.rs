@@ -72,8 +72,24 @@ pub(crate) enum Told<L: Load> {
     Failed(Failure),
     /// Somebody else has the lease; the load has not run.
     NotPlaced(L),
+    /// Nobody has the lease, and the store takes none for now; the load has not run.
+    Refused(L),
     StoreFailed(Error, L),
 }
+
+/// What became of a lease that was to be put into its slot.
+pub(super) enum Placing {
+    Placed,
+    /// Somebody else was there first.
+    Late,
+    /// The store takes none for now, though nobody else has one.
+    Refused,
+}
+
+/// How long a store is asked again that takes no lease for now, at growing distances from the
+/// shortest on.
+const LONGEST_REFUSAL: Duration = Duration::from_millis(500);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// What is known of a load's value at its end.
 pub(super) struct Verdict {
@@ -95,11 +111,15 @@ impl Cache {
         if self.shared.rules.keep(Rule::LeaseBeforeLoad) {
             // Dropped while the answer is outstanding, the lease may be in its slot all the same.
             let release = Release::new(self, &pilot);
-            match self.place(&flight, pilot.key(), seen).await {
-                Ok(true) => flight.placed(),
-                Ok(false) => {
+            match self.place_patiently(&pilot, seen, &policy).await {
+                Ok(Placing::Placed) => flight.placed(),
+                Ok(Placing::Late) => {
                     release.disarm();
                     return Told::NotPlaced(load);
+                }
+                Ok(Placing::Refused) => {
+                    release.disarm();
+                    return Told::Refused(load);
                 }
                 Err(error) => {
                     flight.land(Landing::StoreFailed(error.clone()));
@@ -112,6 +132,36 @@ impl Cache {
         }
         flight.placed();
         self.load_under_lease(&pilot, &policy, load).await
+    }
+
+    /// Puts the lease of `pilot` into its slot.
+    ///
+    /// A store may refuse it though nobody else has one: a folder does while it is cleared. Then it is
+    /// asked again for a moment, by this caller alone: the others of this process hold meanwhile.
+    pub(super) async fn place_patiently(
+        &self,
+        pilot: &Pilot,
+        seen: Option<Stamp>,
+        policy: &Policy,
+    ) -> crate::Result<Placing> {
+        let (clock, flight, key) = (&self.shared.clock, pilot.flight(), pilot.key());
+        let mut left = policy.wait.clamp(SHORTEST_PAUSE, LONGEST_REFUSAL);
+        let mut pause = SHORTEST_PAUSE;
+        while !self.place(flight, key, seen).await? {
+            let look = self.look(key).await?;
+            if look.stamp() != seen || look.lease(clock.now()).is_some() {
+                return Ok(Placing::Late);
+            }
+            if left.is_zero() {
+                flight.land(Landing::TooLong);
+                return Ok(Placing::Refused);
+            }
+            let next = clock.jittered(pause).min(left);
+            clock.sleep(next).await;
+            left -= next;
+            pause *= 2;
+        }
+        Ok(Placing::Placed)
     }
 
     pub(super) async fn place(

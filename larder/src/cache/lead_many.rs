@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::Cache;
-use super::lead::{Keep, Kept, Release, Renewal, caught};
+use super::lead::{Keep, Kept, Placing, Release, Renewal, caught};
 use super::policy::Policy;
 use super::scope::Scope;
 use crate::codec::Encoded;
@@ -32,8 +32,17 @@ struct Placed {
     renewal: Renewal,
 }
 
-/// What was loaded, and the keys whose lease somebody else has.
-pub(super) type Loaded<T> = Result<(HashMap<String, T>, Vec<String>), Failure>;
+/// The keys whose lease is not in its slot.
+#[derive(Default)]
+pub(super) struct NotPlaced {
+    /// Somebody else was there first.
+    pub(super) late: Vec<String>,
+    /// The store takes none for now.
+    pub(super) refused: Vec<String>,
+}
+
+/// What was loaded, and the keys that were not.
+pub(super) type Loaded<T> = Result<(HashMap<String, T>, NotPlaced), Failure>;
 
 impl Cache {
     /// Starts one load for all of `departures`, in a task of its own.
@@ -69,7 +78,7 @@ impl Cache {
         T: Serialize + Send + 'static,
         E: Send + Sync + 'static,
     {
-        let (placed, not_placed) = self.place_many(departures).await?;
+        let (placed, not_placed) = self.place_many(departures, policy).await?;
         if placed.is_empty() {
             return Ok((HashMap::new(), not_placed));
         }
@@ -124,20 +133,21 @@ impl Cache {
     async fn place_many(
         &self,
         departures: Vec<Departure>,
-    ) -> Result<(Vec<Placed>, Vec<String>), Failure> {
+        policy: &Arc<Policy>,
+    ) -> Result<(Vec<Placed>, NotPlaced), Failure> {
         let place = |Departure { name, pilot, seen }| {
-            let cache = self.clone();
+            let (cache, policy) = (self.clone(), policy.clone());
             self.shared.clock.spawn(async move {
                 let release = Release::new(&cache, &pilot);
-                let placed = cache.place(pilot.flight(), pilot.key(), seen).await;
+                let placed = cache.place_patiently(&pilot, seen, &policy).await;
                 (name, pilot, release, placed)
             })
         };
         let placing: Vec<_> = departures.into_iter().map(place).collect();
-        let (mut placed, mut not_placed, mut failed) = (Vec::new(), Vec::new(), None);
+        let (mut placed, mut not_placed, mut failed) = (Vec::new(), NotPlaced::default(), None);
         for done in placing {
             match done.await {
-                Ok((name, pilot, release, Ok(true))) => {
+                Ok((name, pilot, release, Ok(Placing::Placed))) => {
                     pilot.flight().placed();
                     let renewal = self.renew(&pilot);
                     placed.push(Placed {
@@ -147,9 +157,13 @@ impl Cache {
                         renewal,
                     });
                 }
-                Ok((name, _, release, Ok(false))) => {
+                Ok((name, _, release, Ok(Placing::Late))) => {
                     release.disarm();
-                    not_placed.push(name);
+                    not_placed.late.push(name);
+                }
+                Ok((name, _, release, Ok(Placing::Refused))) => {
+                    release.disarm();
+                    not_placed.refused.push(name);
                 }
                 Ok((_, pilot, _, Err(error))) => {
                     pilot.flight().land(Landing::StoreFailed(error.clone()));

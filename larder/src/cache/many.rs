@@ -15,7 +15,7 @@ use super::Cache;
 use super::counts::count;
 use super::fetch::within;
 use super::lead::caught;
-use super::lead_many::{Departure, Loaded};
+use super::lead_many::{Departure, Loaded, NotPlaced};
 use super::load::{FetchError, policy};
 use super::look::{Look, STALE_LIFE, life};
 use super::policy::Policy;
@@ -43,7 +43,7 @@ struct Plan {
     /// Values were served for these, stale or soon to be; they are loaded behind the caller.
     behind: Vec<Departure>,
     joins: Vec<Join>,
-    holds: Vec<Arc<Flight>>,
+    holds: Vec<(String, Arc<Flight>)>,
     /// To be loaded beside the cache, and what was noted before.
     alone: Vec<String>,
     noted: Noted,
@@ -65,6 +65,8 @@ struct Approach<'a, T> {
     began: Moment,
     rounds: u32,
     doubted: HashMap<String, Stamp>,
+    /// Keys for which the store took no lease for now.
+    refused: HashSet<String>,
     found: HashMap<String, T>,
     /// Keys with a stale value that may stand in for a load that fails or is slow.
     spares: HashSet<String>,
@@ -147,9 +149,12 @@ impl Cache {
                 self.load_many_alone(plan.alone, plan.noted, &mut approach, &*load)
                     .await?;
             }
-            for flight in plan.holds {
+            for (name, flight) in plan.holds {
                 let patience = approach.patience(clock.now());
-                let _ = clock.timeout(patience, flight.until_placed()).await;
+                if self.hold(&flight, patience).await {
+                    approach.refused.insert(name.clone());
+                }
+                pending.push(name);
             }
             for join in plan.joins {
                 pending.extend(self.join_one(join, &mut approach).await?);
@@ -198,9 +203,10 @@ impl Cache {
         E: Send + Sync + 'static,
     {
         match ended.unwrap_or(Err(Failure::Panicked)) {
-            Ok((loaded, not_placed)) => {
+            Ok((loaded, NotPlaced { late, refused })) => {
                 approach.found.extend(loaded);
-                Ok(not_placed)
+                approach.refused.extend(refused.iter().cloned());
+                Ok([late, refused].concat())
             }
             // A stale value stands in for a load, not for the store.
             Err(failure @ Failure::Store(_)) => Err(failure.into()),
@@ -366,7 +372,9 @@ impl Cache {
             } else if look.state(now) == State::Pass {
                 Some(Bypass::Passed)
             } else {
-                (late && approach.rounds > MOST_ROUNDS).then_some(Bypass::WaitedTooLong)
+                let is_refused = approach.refused.contains(&name) && look.lease(now).is_none();
+                let is_over = is_refused || late && approach.rounds > MOST_ROUNDS;
+                is_over.then_some(Bypass::WaitedTooLong)
             };
             if let Some(bypass) = bypass {
                 self.hear(&key, || Outcome::Bypass(bypass));
@@ -404,8 +412,7 @@ impl Cache {
                 }
                 Boarding::Join(flight) => plan.join(name, flight, &look),
                 Boarding::Hold(flight) => {
-                    plan.holds.push(flight);
-                    plan.again.push(name);
+                    plan.holds.push((name, flight));
                 }
             }
         }
@@ -501,6 +508,7 @@ impl<'a, T> Approach<'a, T> {
             began,
             rounds: 0,
             doubted: HashMap::new(),
+            refused: HashSet::new(),
             found: HashMap::new(),
             spares: HashSet::new(),
         }

@@ -61,7 +61,8 @@ impl Cache {
     /// Takes a [`Ticket`] for `key`, before its value is read.
     ///
     /// Where somebody is loading the key already, the ticket is void: its `set` writes nothing,
-    /// since the other will. Two round trips.
+    /// since the other will. The same where the store takes no lease for now, as a folder does
+    /// while it is cleared. Two round trips.
     pub async fn ticket(&self, key: impl AsRef<str>) -> Result<Ticket> {
         let key = self.key(key);
         let look = self.look(&key).await?;

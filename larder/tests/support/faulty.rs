@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -38,6 +39,8 @@ struct State {
     how: Mutex<How>,
     /// Every call, with how many keys it was about.
     calls: Mutex<Vec<(&'static str, usize)>>,
+    /// Whether it takes no leases.
+    is_busy: AtomicBool,
     /// The last lease that was to be placed.
     marked: Mutex<Option<(Key, Mark)>>,
     is_held: Notify,
@@ -51,6 +54,7 @@ impl Faulty {
             state: Arc::new(State {
                 how: Mutex::new(How::Sound),
                 calls: Mutex::default(),
+                is_busy: AtomicBool::new(false),
                 marked: Mutex::default(),
                 is_held: Notify::new(),
                 released: Notify::new(),
@@ -65,6 +69,11 @@ impl Faulty {
             .how
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = how;
+    }
+
+    /// From now on it takes no leases, as a folder that is being cleared, or takes them again.
+    pub(crate) fn be_busy(&self, is_busy: bool) {
+        self.state.is_busy.store(is_busy, Ordering::Relaxed);
     }
 
     /// Waits until an answer is held back; the calls after it are sound.
@@ -175,7 +184,12 @@ impl Store for Faulty {
     async fn mark(&self, key: &Key, seen: Option<Stamp>, mark: Mark) -> Result<bool> {
         *(self.state.marked.lock()).unwrap_or_else(PoisonError::into_inner) =
             Some((key.clone(), mark));
-        self.act("mark", 1, self.memory.mark(key, seen, mark)).await
+        let marking = async {
+            let is_busy = self.state.is_busy.load(Ordering::Relaxed);
+            let is_refused = is_busy && mark.state == larder::State::Loading;
+            Ok(!is_refused && self.memory.mark(key, seen, mark).await?)
+        };
+        self.act("mark", 1, marking).await
     }
 
     async fn touch(&self, key: &Key, fresh_until: Moment) -> Result<Option<Head>> {
