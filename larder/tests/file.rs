@@ -9,11 +9,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use larder::store::{File, FileBuilder, Numbers, Store, Tags, When};
-use larder::{Cache, Clock, Codec, Entry, ErrorKind, Key, Mark, Stamp, State, Tag, Tagged, Value};
+use larder::{
+    Cache, Clock, Codec, Entry, ErrorKind, Key, Mark, Moment, Stamp, State, Tag, Tagged, Value,
+};
 
 const LONG: Duration = Duration::from_mins(10);
 const ROLE: &str = "LARDER_FILE_ROLE";
@@ -147,6 +150,166 @@ fn wait(children: Vec<Child>) {
     for mut child in children {
         assert!(child.wait().unwrap().success(), "a process failed");
     }
+}
+
+// --- clears that are under way ----------------------------------------------------------------------
+
+/// The lock of the folder of `key`, which is there: what a process that stands still holds.
+fn hold(folder: &Path, key: &Key) -> fs::File {
+    let lock = fs::File::open(folder.join(room(key)).join(".lock")).unwrap();
+    lock.lock().unwrap();
+    lock
+}
+
+/// The folder of `key`.
+fn room(key: &Key) -> String {
+    use sha2::Digest as _;
+    format!("{:02x}", sha2::Sha256::digest(key.name().as_bytes())[0])
+}
+
+/// The files of clears that are under way, or were.
+fn clears(folder: &Path) -> Vec<PathBuf> {
+    let folder = folder.join("clearing");
+    if folder.exists() {
+        all_below(&folder)
+    } else {
+        Vec::new()
+    }
+}
+
+async fn until_clearing(folder: &Path) {
+    while !clears(folder)
+        .iter()
+        .any(|path| !name(path).starts_with('.'))
+    {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn lease(store: &File) -> Mark {
+    lease_of(store.clock().random())
+}
+
+#[tokio::test]
+async fn while_a_clear_is_under_way_its_scope_takes_no_lease_and_fetches_hardly_wait() {
+    let folder = Folder::new();
+    let store = folder.builder().timeout(LONG).open().unwrap();
+    let (held, before, other) = (Key::new(":1:k"), Key::new(":1:l"), Key::new("other:1:l"));
+    assert_ne!(room(&held), room(&before));
+    put(&store, &held, bytes(&store, "v")).await;
+    let early = lease(&store);
+    assert!(store.mark(&before, None, early).await.unwrap());
+    let lock = hold(&folder.0, &held);
+    let cache = Cache::new(store.clone());
+    let clear = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.clear().await.unwrap() }
+    });
+    until_clearing(&folder.0).await;
+
+    let loaded = bytes(&store, "loaded before");
+    let kept = store.put(&before, loaded, When::IfStamp(early.stamp));
+    assert!(!kept.await.unwrap());
+    let refused = store.mark(&Key::new(":1:m"), None, lease(&store)).await;
+    assert!(!refused.unwrap());
+    assert!(store.mark(&other, None, lease(&store)).await.unwrap());
+    assert!(!cache.ticket("m").await.unwrap().set("read").await.unwrap());
+    let began = std::time::Instant::now();
+    let load = || async { "loaded".to_owned() };
+    assert_eq!(cache.get_or_set("m", load).await.unwrap(), "loaded");
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(cache.get::<String>("m").await.unwrap(), None);
+
+    drop(lock);
+    clear.await.unwrap();
+    assert!(!folder.0.join("clearing").exists());
+    assert_eq!(cache.get_or_set("m", load).await.unwrap(), "loaded");
+    assert!(cache.has("m").await.unwrap());
+}
+
+#[tokio::test]
+async fn what_a_dead_process_was_clearing_takes_leases_at_once() {
+    const TEST: &str = "what_a_dead_process_was_clearing_takes_leases_at_once";
+    if role().is_some() {
+        let cache = Cache::new(given().timeout(LONG).open().unwrap());
+        return cache.clear().await.unwrap();
+    }
+    let folder = Folder::new();
+    let store = folder.open();
+    let key = Key::new(":1:k");
+    put(&store, &key, bytes(&store, "v")).await;
+    for swept in [false, true] {
+        let lock = hold(&folder.0, &key);
+        let mut child = process(TEST, "clearer", &folder).spawn().unwrap();
+        until_clearing(&folder.0).await;
+        let fresh = Key::new(format!(":1:fresh{swept}"));
+        assert!(!store.mark(&fresh, None, lease(&store)).await.unwrap());
+
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(lock);
+        assert_eq!(clears(&folder.0).len(), 1);
+
+        if swept {
+            store.sweep();
+            assert!(!folder.0.join("clearing").exists());
+        }
+        assert!(store.mark(&fresh, None, lease(&store)).await.unwrap());
+        assert_eq!(clears(&folder.0), [] as [PathBuf; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_draft_that_a_clear_left_is_swept_and_hinders_nobody() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let clearing = folder.0.join("clearing");
+    fs::create_dir(&clearing).unwrap();
+    let [left, live] = ["1", "2"].map(|digit| clearing.join(format!(".tmp-{}", digit.repeat(16))));
+    fs::write(&left, ":1:").unwrap();
+    let lock = fs::File::create(&live).unwrap();
+    lock.lock().unwrap();
+    assert!(
+        store
+            .mark(&Key::new(":1:k"), None, lease(&store))
+            .await
+            .unwrap()
+    );
+
+    store.sweep();
+
+    assert_eq!(clears(&folder.0), [live]);
+    drop(lock);
+    store.sweep();
+    assert!(!clearing.exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clears_and_sweeps_side_by_side_do_not_take_each_others_files() {
+    let folder = Folder::new();
+    let store = folder.open();
+    put(&store, &Key::new(":1:k"), bytes(&store, "v")).await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let sweeping = std::thread::spawn({
+        let (store, is_over) = (store.clone(), is_over.clone());
+        move || {
+            while !is_over.load(Ordering::Relaxed) {
+                store.sweep();
+            }
+        }
+    });
+
+    for _ in 0..50 {
+        store.clear(":1:", "s").await.unwrap();
+    }
+
+    is_over.store(true, Ordering::Relaxed);
+    sweeping.join().unwrap();
+    assert!(!folder.0.join("clearing").exists());
 }
 
 // --- what is in the files ---------------------------------------------------------------------------
@@ -336,7 +499,15 @@ async fn files_are_for_their_user_alone_whatever_the_umask() {
         cache.set("k", "v").tags(["t"]).await.unwrap();
         cache.invalidate(["t"]).await.unwrap();
         cache.set("k", "w").await.unwrap();
-        return;
+        // Held up until this process ends, so that its file is left.
+        let _held = hold(
+            &PathBuf::from(std::env::var(FOLDER).unwrap()),
+            &Key::new(":1:k"),
+        );
+        let clearing = tokio::spawn(async move { cache.clear().await });
+        until_clearing(Path::new(&std::env::var(FOLDER).unwrap())).await;
+        clearing.abort();
+        std::process::exit(0);
     }
     for umask in ["0", "022", "0277"] {
         let folder = Folder::new();
@@ -350,6 +521,7 @@ async fn files_are_for_their_user_alone_whatever_the_umask() {
             let expected = if path.is_dir() { 0o700 } else { 0o600 };
             assert_eq!(mode(&path), expected, "umask {umask}: {path:?}");
         }
+        assert_eq!(clears(&folder.0).len(), 1, "umask {umask}");
     }
 }
 
@@ -615,6 +787,15 @@ async fn a_write_that_breaks_off_half_way_leaves_neither_the_old_value_nor_a_par
         let mut writer = mount(&format!("exec \"$0\" --exact {TEST} --nocapture"));
         as_role(&mut writer, "full", &full);
         wait(vec![writer.spawn().unwrap()]);
+    }
+}
+
+/// A lease until the year 2096.
+fn lease_of(number: u64) -> Mark {
+    Mark {
+        stamp: Stamp::from_number(number),
+        state: State::Loading,
+        until: Moment::from_millis(4_000_000_000_000),
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::room::{self, Room};
 use super::usage::Amount;
-use super::{Inner, slot};
+use super::{Inner, clearing, slot};
 use crate::Moment;
 
 /// How often all folders are swept.
@@ -69,6 +69,7 @@ impl Inner {
         if let Some(lock) = self.numbers.room().try_lock() {
             lock.remove_strays();
         }
+        clearing::sweep(&self.root);
         let mut kept = Amount::default();
         for (_, length) in &ages {
             kept.add(Amount::of(*length));
