@@ -800,6 +800,44 @@ fn lease_of(number: u64) -> Mark {
 }
 
 #[tokio::test]
+async fn without_another_file_to_open_what_is_there_stays() {
+    const TEST: &str = "without_another_file_to_open_what_is_there_stays";
+    if role().is_some() {
+        let store = given().clock(Clock::seeded(1)).open().unwrap();
+        let cache = Cache::new(store.clone());
+        for free in 0..5 {
+            cache.set("k", "old").await.unwrap();
+            cache.set("n", &1).await.unwrap();
+            let mut taken = Vec::new();
+            while let Ok(file) = fs::File::open("/dev/null") {
+                taken.push(file);
+            }
+            taken.truncate(taken.len() - free);
+
+            // The lock is a file, and what is to be read another.
+            let added = cache.add("k", "new").await;
+            let counted = cache.incr("n", 1).await;
+            let touched = cache.persist("k").await;
+
+            drop(taken);
+            assert!(added.map_or(true, |added| !added), "{free}");
+            assert!(touched.map_or(true, |touched| touched), "{free}");
+            assert_eq!(
+                cache.get("k").await.unwrap(),
+                Some("old".to_owned()),
+                "{free}"
+            );
+            let counted = counted.map_or(1, |sum| sum);
+            assert_eq!(cache.get("n").await.unwrap(), Some(counted), "{free}");
+        }
+        return;
+    }
+    let folder = Folder::new();
+    let child = process_after("ulimit -n 64", TEST, "writer", &folder).spawn();
+    wait(vec![child.unwrap()]);
+}
+
+#[tokio::test]
 async fn without_its_folder_reads_are_misses_and_writes_are_errors() {
     let folder = Folder::new();
     // By this clock no thread sweeps, which could put a lock where it was just removed.

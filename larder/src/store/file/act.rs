@@ -5,11 +5,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::errors::too_large;
 use super::job::Caller;
 use super::room::{self, Lock, Room};
-use super::{Inner, slot};
-use crate::entry::{Entry, Value};
+use super::{Inner, clearing, slot};
+use crate::entry::{Entry, Mark, Stamp, State, Value};
 use crate::{Key, MAX_DECODED, Result};
 
 /// A slot that is held.
@@ -26,14 +28,37 @@ impl Inner {
     pub(super) fn read(&self, key: &Key) -> Option<Entry> {
         let (number, name) = slot::place(key.name());
         self.read_at(key, &self.rooms[number], &name)
+            .unwrap_or_else(|_| Some(slot::unreadable()))
     }
 
-    fn read_at(&self, key: &Key, room: &Room, name: &str) -> Option<Entry> {
+    /// What the file `name` holds; an error where it may be a value that cannot be read just now.
+    fn read_at(&self, key: &Key, room: &Room, name: &str) -> io::Result<Option<Entry>> {
         match room::read(&room.path().join(name), slot::LONGEST) {
-            Ok(bytes) => slot::entry(bytes, key, self.incarnation),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(_) => Some(slot::unreadable()),
+            Ok(bytes) => Ok(slot::entry(bytes, key, self.incarnation)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_foreign(&error) => Ok(Some(slot::unreadable())),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Puts `mark` into the slot of `key` if its stamp is `seen`.
+    pub(super) fn mark(
+        self: &Arc<Self>,
+        key: &Key,
+        seen: Option<Stamp>,
+        mark: Mark,
+        caller: &Caller,
+    ) -> Result<bool> {
+        let slot = self.slot(key, caller)?;
+        let found = slot.entry()?;
+        let is_lease = mark.state == State::Loading;
+        let may = found.as_ref().map(|found| found.stamp) == seen
+            && !(is_lease && clearing::covers(&self.root, key.name()));
+        if may {
+            let marked = found.map_or_else(|| Entry::bare(mark), |found| found.marked(mark));
+            slot.change(&marked)?;
+        }
+        Ok(may)
     }
 
     /// Holds the slot of `key`.
@@ -55,14 +80,16 @@ impl Inner {
 
 impl Slot<'_> {
     /// What the slot holds.
-    pub(super) fn entry(&self) -> Option<Entry> {
-        self.inner.read_at(self.key, self.room, &self.name)
+    pub(super) fn entry(&self) -> Result<Option<Entry>> {
+        self.inner
+            .read_at(self.key, self.room, &self.name)
+            .map_err(|error| self.inner.failed("read", &self.path(), error))
     }
 
     /// What the verbs see.
-    pub(super) fn live(&self) -> Option<Entry> {
-        self.entry()
-            .filter(|entry| entry.is_live(self.inner.clock.now()))
+    pub(super) fn live(&self) -> Result<Option<Entry>> {
+        let now = self.inner.clock.now();
+        Ok(self.entry()?.filter(|entry| entry.is_live(now)))
     }
 
     /// Puts `entry` in the place of what is there. Where that fails, what was there is gone.
@@ -118,4 +145,21 @@ impl Slot<'_> {
     fn path(&self) -> PathBuf {
         self.room.path().join(&self.name)
     }
+}
+
+/// Whether what is there is no file of this store, now and later: a folder, a socket, a link to itself,
+/// another user's, or one that is too long.
+fn is_foreign(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::FileTooLarge
+        || matches!(
+            Errno::from_io_error(error),
+            Some(
+                Errno::ACCESS
+                    | Errno::ISDIR
+                    | Errno::LOOP
+                    | Errno::NODEV
+                    | Errno::NXIO
+                    | Errno::PERM
+            )
+        )
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use rustix::io::Errno;
 use tokio::task::JoinError;
 
 use super::Inner;
@@ -35,6 +36,10 @@ impl Inner {
                 ErrorKind::Unavailable,
                 "the folder is gone: make it again, or mount what it was on",
             ),
+            _ if is_short_of_files(&error) => (
+                ErrorKind::Unavailable,
+                "too many files are open: raise the limit (`ulimit -n`)",
+            ),
             _ => (ErrorKind::Unavailable, "look at the disk and at its mount"),
         };
         Error::new(kind, "file", format!("cannot {what} `{path}`"))
@@ -64,4 +69,9 @@ pub(super) fn too_large(length: u64, most: u64) -> Error {
     let text = format!("an entry of {length} bytes is larger than the {most} that one may have");
     Error::new(ErrorKind::TooLarge, "file", text)
         .with_hint("raise `max_bytes`, or keep the value in parts")
+}
+
+fn is_short_of_files(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }

@@ -56,7 +56,7 @@ use self::room::Room;
 use self::usage::{Amount, Usage};
 use super::{Found, Scan, Store, Sum, Tags, When};
 use crate::entry::{Entry, Head, Mark, Stamp, State, Tag, Value};
-use crate::{Clock, Key, Moment, Result};
+use crate::{Clock, ErrorKind, Key, Moment, Result};
 
 /// Folders over which the slots are spread.
 const ROOMS: usize = 256;
@@ -225,10 +225,10 @@ impl Store for File {
             let slot = inner.slot(&key, caller)?;
             let may = match when {
                 When::Always => true,
-                When::IfAbsent => slot.live().is_none(),
-                When::IfPresent => slot.live().is_some(),
+                When::IfAbsent => slot.live()?.is_none(),
+                When::IfPresent => slot.live()?.is_some(),
                 When::IfStamp(stamp) => {
-                    slot.entry().is_some_and(|found| found.stamp == stamp)
+                    slot.entry()?.is_some_and(|found| found.stamp == stamp)
                         && !clearing::covers(&inner.root, key.name())
                 }
             };
@@ -245,7 +245,7 @@ impl Store for File {
             let mut refused = Vec::new();
             for (at, (key, entry)) in entries.iter().enumerate() {
                 match inner.slot(key, caller)?.put(entry) {
-                    Err(error) if error.kind() == crate::ErrorKind::TooLarge => refused.push(at),
+                    Err(error) if error.kind() == ErrorKind::TooLarge => refused.push(at),
                     put => put?,
                 }
             }
@@ -256,26 +256,15 @@ impl Store for File {
 
     async fn mark(&self, key: &Key, seen: Option<Stamp>, mark: Mark) -> Result<bool> {
         let key = key.clone();
-        self.job(move |inner, caller| {
-            let slot = inner.slot(&key, caller)?;
-            let found = slot.entry();
-            let is_lease = mark.state == State::Loading;
-            let may = found.as_ref().map(|found| found.stamp) == seen
-                && !(is_lease && clearing::covers(&inner.root, key.name()));
-            if may {
-                let marked = found.map_or_else(|| Entry::bare(mark), |found| found.marked(mark));
-                slot.change(&marked)?;
-            }
-            Ok(may)
-        })
-        .await
+        self.job(move |inner, caller| inner.mark(&key, seen, mark, caller))
+            .await
     }
 
     async fn touch(&self, key: &Key, fresh_until: Moment) -> Result<Option<Head>> {
         let key = key.clone();
         self.job(move |inner, caller| {
             let slot = inner.slot(&key, caller)?;
-            let Some(mut entry) = slot.live() else {
+            let Some(mut entry) = slot.live()? else {
                 return Ok(None);
             };
             let head = entry.head();
@@ -293,7 +282,7 @@ impl Store for File {
         let key = key.clone();
         self.job(move |inner, caller| {
             let slot = inner.slot(&key, caller)?;
-            let Some(mut entry) = slot.live() else {
+            let Some(mut entry) = slot.live()? else {
                 return Ok(Sum::NoSuchKey);
             };
             let (true, Some(Value::Integer(number))) = (entry.is_plain(), &entry.value) else {
@@ -324,7 +313,9 @@ impl Store for File {
         self.job(move |inner, caller| {
             let delete = |key| {
                 let slot = inner.slot(key, caller)?;
-                let head = slot.live().map(|entry| entry.head());
+                // What cannot be read goes all the same, uncounted.
+                let live = slot.live().ok().flatten();
+                let head = live.map(|entry| entry.head());
                 slot.remove()?;
                 Ok(head)
             };
