@@ -5,7 +5,10 @@
 #![cfg(all(feature = "file", unix))]
 #![expect(clippy::unwrap_used, reason = "a test fails where it panics")]
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -768,25 +771,111 @@ async fn a_write_that_breaks_off_half_way_leaves_neither_the_old_value_nor_a_par
             .all(|path| !name(path).starts_with(".tmp-"))
     );
 
+    let full = Folder::new();
+    if let Some(mut writer) = process_on_disk("size=512k", TEST, "full", &full) {
+        wait(vec![writer.spawn().unwrap()]);
+    }
+}
+
+/// This binary, for the one test `test`, as `role`, with a disk of its own in the folder's place;
+/// `None`, and a word about it, where this user may not mount.
+fn process_on_disk(options: &str, test: &str, role: &str, folder: &Folder) -> Option<Command> {
     let mount = |then: &str| {
-        let mount = format!("mount -t tmpfs -o size=512k,mode=700 none \"${FOLDER}\" && {then}");
+        let mount = format!("mount -t tmpfs -o mode=700,{options} none \"${FOLDER}\" && {then}");
         let mut command = Command::new("unshare");
         command.args(["--map-root-user", "--mount", "sh", "-c", &mount]);
         command.arg(std::env::current_exe().unwrap());
+        as_role(&mut command, role, folder);
         command
     };
-    let full = Folder::new();
-    fs::create_dir(&full.0).unwrap();
-    let mut probe = mount("true");
-    as_role(&mut probe, "none", &full);
-    if probe
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
-    {
-        let mut writer = mount(&format!("exec \"$0\" --exact {TEST} --nocapture"));
-        as_role(&mut writer, "full", &full);
-        wait(vec![writer.spawn().unwrap()]);
+    fs::create_dir(&folder.0).unwrap();
+    let probe = mount("true").stderr(Stdio::null()).status();
+    if probe.is_ok_and(|status| status.success()) {
+        return Some(mount(&format!("exec \"$0\" --exact {test} --nocapture")));
+    }
+    eprintln!("{test}: no disk can be mounted here, so not as `{role}`");
+    None
+}
+
+/// Loads without an error, and nothing of it is kept.
+async fn loads_beside(cache: &Cache, names: [&str; 3]) {
+    let load = || async { "loaded".to_owned() };
+    assert_eq!(cache.get_or_set(names[0], load).await.unwrap(), "loaded");
+    let tagged = cache.get_or_set(names[0], load).tags(["t"]);
+    assert_eq!(tagged.await.unwrap(), "loaded");
+    let many = |names: Vec<String>| async {
+        Ok::<_, Infallible>(names.into_iter().map(|name| (name, 1)).collect())
+    };
+    let found: HashMap<String, i32> = cache.fetch_many(names, many).await.unwrap();
+    assert_eq!(found.len(), 3);
+    let ticket = cache.ticket(names[0]).await.unwrap();
+    // Where not even a lock can be made, it is an error.
+    assert!(!ticket.set("read").await.unwrap_or(false));
+    for name in names {
+        assert!(!cache.has(name).await.unwrap(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn on_a_full_disk_loads_run_and_are_not_kept() {
+    const TEST: &str = "on_a_full_disk_loads_run_and_are_not_kept";
+    let (leased, held) = (Key::new(":1:leased"), lease_of(7));
+    if let Some(role) = role() {
+        let store = given().clock(Clock::seeded(1)).open().unwrap();
+        let cache = Cache::new(store.clone());
+        let filler = PathBuf::from(std::env::var(FOLDER).unwrap()).join("filler");
+        if role == "full" {
+            assert!(store.mark(&leased, None, held).await.unwrap());
+            let mut file = fs::File::create(&filler).unwrap();
+            while file.write_all(&[0; 4096]).is_ok() {}
+        }
+        loads_beside(&cache, ["a", "b", "c"]).await;
+        if role == "no files" {
+            return;
+        }
+
+        // The lease that is there is neither renewed nor lost, and one that is nowhere is none.
+        let renewed = Mark {
+            until: held.until.plus(LONG),
+            ..held
+        };
+        assert!(
+            store
+                .mark(&leased, Some(held.stamp), renewed)
+                .await
+                .unwrap()
+        );
+        let found = get(&store, &leased).await.unwrap();
+        assert_eq!(
+            (found.stamp, found.state, found.state_until),
+            (held.stamp, held.state, held.until)
+        );
+        let nowhere = lease_of(8);
+        let key = Key::new(":1:a");
+        assert!(store.mark(&key, None, nowhere).await.unwrap());
+        let written = store.put(&key, bytes(&store, ""), When::IfStamp(nowhere.stamp));
+        assert!(!written.await.unwrap());
+        if role == "full" {
+            fs::remove_file(&filler).unwrap();
+            let load = || async { "loaded".to_owned() };
+            assert_eq!(cache.get_or_set("a", load).await.unwrap(), "loaded");
+            assert!(cache.has("a").await.unwrap());
+        }
+        return;
+    }
+    // A process that may write no byte meets the same as on a full disk, and can be had everywhere.
+    let limited = Folder::new();
+    let store = limited.open();
+    assert!(store.mark(&leased, None, held).await.unwrap());
+    let line = "trap '' XFSZ; ulimit -f 0";
+    let child = process_after(line, TEST, "limited", &limited).spawn();
+    wait(vec![child.unwrap()]);
+
+    for (role, options) in [("full", "size=512k"), ("no files", "nr_inodes=3")] {
+        let disk = Folder::new();
+        if let Some(mut child) = process_on_disk(options, TEST, role, &disk) {
+            wait(vec![child.spawn().unwrap()]);
+        }
     }
 }
 
@@ -818,10 +907,13 @@ async fn without_another_file_to_open_what_is_there_stays() {
             let added = cache.add("k", "new").await;
             let counted = cache.incr("n", 1).await;
             let touched = cache.persist("k").await;
+            let load = || async { "loaded".to_owned() };
+            let loaded = cache.get_or_set("cold", load).await;
 
             drop(taken);
             assert!(added.map_or(true, |added| !added), "{free}");
             assert!(touched.map_or(true, |touched| touched), "{free}");
+            assert_eq!(loaded.unwrap(), "loaded", "{free}");
             assert_eq!(
                 cache.get("k").await.unwrap(),
                 Some("old".to_owned()),
@@ -829,6 +921,7 @@ async fn without_another_file_to_open_what_is_there_stays() {
             );
             let counted = counted.map_or(1, |sum| sum);
             assert_eq!(cache.get("n").await.unwrap(), Some(counted), "{free}");
+            cache.delete("cold").await.unwrap();
         }
         return;
     }

@@ -256,8 +256,20 @@ impl Store for File {
 
     async fn mark(&self, key: &Key, seen: Option<Stamp>, mark: Mark) -> Result<bool> {
         let key = key.clone();
-        self.job(move |inner, caller| inner.mark(&key, seen, mark, caller))
-            .await
+        self.job(move |inner, caller| {
+            match inner.mark(&key, seen, mark, caller) {
+                // A lease that is on no disk, for want of room, say: the load may run, and nothing is
+                // written under it.
+                Err(error)
+                    if mark.state == State::Loading && error.kind() != ErrorKind::Timeout =>
+                {
+                    tracing::debug!(%error, "lease_not_written");
+                    Ok(true)
+                }
+                marked => marked,
+            }
+        })
+        .await
     }
 
     async fn touch(&self, key: &Key, fresh_until: Moment) -> Result<Option<Head>> {
