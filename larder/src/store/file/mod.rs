@@ -73,6 +73,12 @@ const BATCH: usize = 256;
 /// limit. Between two sweeps a process may write the tenth that is missing, and what it writes while
 /// a sweep runs (a second or two for a million entries), and so may each process of the folder.
 ///
+/// *A full disk* is a miss to a [`fetch`](crate::Cache::fetch): its load runs, and is not kept. A set
+/// is an error then, and what it was to replace is gone.
+///
+/// *While it is cleared* nothing that is loaded is kept: a fetch waits for half a second, then loads
+/// beside the cache.
+///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> larder::Result<()> {
