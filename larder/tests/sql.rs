@@ -565,6 +565,35 @@ async fn as_many_keys_and_tags_as_anybody_has_are_one_call() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_cold_keys_are_one_fetch() {
+    let tables = Tables::new().await;
+    let [file, postgres, mariadb] = tables.urls();
+    let patience = Duration::from_secs(5);
+    let stores: Stores = vec![
+        Arc::new(Sqlite::builder(file).timeout(patience).lazy().unwrap()),
+        Arc::new(
+            Postgres::builder(postgres)
+                .timeout(patience)
+                .lazy()
+                .unwrap(),
+        ),
+        Arc::new(Mysql::builder(mariadb).timeout(patience).lazy().unwrap()),
+    ];
+    for store in stores {
+        let cache = larder::Cache::new(Arc::clone(&store));
+        let keys: Vec<String> = (0..1000).map(|it| format!("k{it}")).collect();
+        let load = |keys: Vec<String>| async move {
+            let value = |key: String| (key.clone(), key);
+            Ok::<_, std::convert::Infallible>(keys.into_iter().map(value).collect())
+        };
+        let found = cache.fetch_many(keys.clone(), load).await.unwrap();
+        assert_eq!(found.len(), 1000, "{store}");
+        let kept = cache.get_many::<String, _>(&keys).await.unwrap();
+        assert_eq!(kept.len(), 1000, "{store}");
+    }
+}
+
 #[tokio::test]
 async fn whatever_postgres_is_asked_it_finds_by_an_index_and_once() {
     let settings = [

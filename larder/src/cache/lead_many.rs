@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use serde::Serialize;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::Cache;
 use super::lead::{Keep, Kept, Placing, Release, Renewal, caught};
@@ -31,6 +31,10 @@ struct Placed {
     release: Release,
     renewal: Renewal,
 }
+
+/// How many keys of a batch are on their way at a time: with thousands, the last would be late before the
+/// store has come to them.
+const SIDE_BY_SIDE: usize = 64;
 
 /// The keys whose lease is not in its slot.
 #[derive(Default)]
@@ -135,9 +139,11 @@ impl Cache {
         departures: Vec<Departure>,
         policy: &Arc<Policy>,
     ) -> Result<(Vec<Placed>, NotPlaced), Failure> {
+        let turns = Arc::new(Semaphore::new(SIDE_BY_SIDE));
         let place = |Departure { name, pilot, seen }| {
-            let (cache, policy) = (self.clone(), policy.clone());
+            let (cache, policy, turns) = (self.clone(), policy.clone(), Arc::clone(&turns));
             self.shared.clock.spawn(async move {
+                let _turn = turns.acquire().await;
                 let release = Release::new(&cache, &pilot);
                 let placed = cache.place_patiently(&pilot, seen, &policy).await;
                 (name, pilot, release, placed)
@@ -188,6 +194,7 @@ impl Cache {
         began: Moment,
     ) {
         let gathered = scope.take();
+        let turns = Arc::new(Semaphore::new(SIDE_BY_SIDE));
         let settle = |one: Placed| {
             let keep = encoded.remove(&one.name).map_or(Keep::Pass, |encoded| {
                 Keep::Value(Kept {
@@ -200,7 +207,9 @@ impl Cache {
                 })
             });
             let (cache, policy, gathered) = (self.clone(), policy.clone(), gathered.clone());
+            let turns = Arc::clone(&turns);
             self.shared.clock.spawn(async move {
+                let _turn = turns.acquire().await;
                 let held = one.renewal.is_held();
                 drop(one.renewal);
                 let verdict = cache
