@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use redis::{Client, ConnectionAddr, ConnectionInfo, ProtocolVersion, TlsCertificates};
+use redis::{
+    Client, ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisConnectionInfo, TlsCertificates,
+};
 use rustls::crypto::CryptoProvider;
 
 use crate::{Error, ErrorKind, Result};
@@ -36,7 +38,7 @@ impl Address {
         }
         let client = Client::open(url).map_err(|error| bad_url(&reason(&error)))?;
         let info = client.get_connection_info().clone();
-        let login = info.redis_settings();
+        let login = &Said::in_query(url)?.added_to(info.redis_settings().clone(), url)?;
         if login.db() < 0 {
             return Err(bad_url("the database number is negative"));
         }
@@ -151,11 +153,97 @@ fn show(address: &ConnectionAddr, db: i64) -> String {
 }
 
 fn asks_for_resp2(url: &str) -> bool {
-    let query = url.split_once('?').map_or("", |(_, query)| query);
-    let query = query.split('#').next().unwrap_or_default();
-    query
+    query(url)
         .split('&')
         .any(|pair| pair == "protocol=resp2" || pair == "protocol=2")
+}
+
+fn query(url: &str) -> &str {
+    let before = url.split('#').next().unwrap_or_default();
+    before.split_once('?').map_or("", |(_, query)| query)
+}
+
+/// What the query says of database and login: the client itself reads that for sockets only.
+#[derive(Default)]
+struct Said<'a> {
+    db: Option<(&'a str, String)>,
+    user: Option<(&'a str, String)>,
+    password: Option<(&'a str, String)>,
+}
+
+impl<'a> Said<'a> {
+    fn in_query(url: &'a str) -> Result<Self> {
+        let mut said = Self::default();
+        for pair in query(url).split('&') {
+            let (word, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let place = match word {
+                "db" => &mut said.db,
+                // Django's words are the longer ones.
+                "user" | "username" => &mut said.user,
+                "pass" | "password" => &mut said.password,
+                _ => continue,
+            };
+            if place.is_some() {
+                return Err(bad_url(&format!("`{word}` is given twice")));
+            }
+            let value = decoded(value).ok_or_else(|| bad_url("a `%` in it is no code"))?;
+            *place = Some((word, value));
+        }
+        Ok(said)
+    }
+
+    /// `login` with what was said; the rest of the URL may say it as well, but nothing else.
+    fn added_to(self, mut login: RedisConnectionInfo, url: &str) -> Result<RedisConnectionInfo> {
+        let (scheme, _) = url.split_once(':').unwrap_or_default();
+        // Of a socket nothing else is said: the client has read the same words.
+        let is_socket = scheme.ends_with("unix");
+        let differs =
+            |word: &str| bad_url(&format!("`{word}` differs from what stands before `?`"));
+        if let Some((word, db)) = self.db {
+            let db = db.parse().map_err(|_| bad_url("`db` is no number"))?;
+            if !is_socket && names_database(url) && login.db() != db {
+                return Err(differs(word));
+            }
+            login = login.set_db(db);
+        }
+        if let Some((word, user)) = self.user {
+            if !is_socket && login.username().is_some_and(|before| before != user) {
+                return Err(differs(word));
+            }
+            login = login.set_username(user);
+        }
+        if let Some((word, password)) = self.password {
+            if !is_socket && login.password().is_some_and(|before| before != password) {
+                return Err(differs(word));
+            }
+            login = login.set_password(password);
+        }
+        Ok(login)
+    }
+}
+
+/// Whether the path of a URL names a database.
+fn names_database(url: &str) -> bool {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    rest.split_once('/')
+        .is_some_and(|(_, path)| !path.trim_matches('/').is_empty())
+}
+
+/// `text` with `%` and two digits read as the byte that they stand for.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(rest.next()?).to_digit(16);
+        let code = digit()? * 16 + digit()?;
+        bytes.push(u8::try_from(code).ok()?);
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// What is wrong, in lower case, without the parts of the URL that may be secret.
@@ -193,6 +281,9 @@ mod tests {
                 "redis+unix:///run/r.sock?db=3&pass=secret",
                 "redis+unix:///run/r.sock?db=3",
             ),
+            ("redis://cache?db=5", "redis://cache:6379/5"),
+            ("redis://cache/5?db=5", "redis://cache:6379/5"),
+            ("rediss://cache/?db=5&pass=secret", "rediss://cache:6379/5"),
         ] {
             let address = Address::parse(url).expect(url);
 
@@ -217,6 +308,14 @@ mod tests {
             "redis://:secret@cache/?protocol=secret",
             "unix://relative",
             "redis+unix:///run/r.sock?db=secret",
+            "redis://cache?db=secret",
+            "redis://cache?db=-1",
+            "redis://cache/0?db=5",
+            "redis://cache?db=5&db=5",
+            "redis://cache?pass=secret&password=secret",
+            "redis://:secret@cache?pass=secret2",
+            "redis://secret@cache?user=secret2",
+            "redis://cache?pass=secret%zz",
         ] {
             let error = Address::parse(url).map(|_| ()).expect_err(url);
 
@@ -227,6 +326,24 @@ mod tests {
                 "{url}: {text}"
             );
             assert!(!format!("{error:?}").contains("secret"), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_login_may_stand_in_the_query_of_every_scheme() {
+        for url in [
+            "redis://cache?user=m%40e&pass=s%20+%26cret",
+            "rediss://cache?username=m%40e&password=s%20+%26cret",
+            "redis://m%40e@cache?user=m%40e&pass=s%20+%26cret",
+            "unix:///run/r.sock?user=m%40e&pass=s%20+%26cret",
+            "redis+unix:///run/r.sock?username=m%40e&password=s%20+%26cret",
+        ] {
+            let address = Address::parse(url).expect(url);
+
+            let login = address.info.redis_settings();
+            let said = (login.username(), login.password());
+            assert_eq!(said, (Some("m@e"), Some("s +&cret")), "{url}");
+            assert_eq!(address.without_password("s +&cret"), "***", "{url}");
         }
     }
 
