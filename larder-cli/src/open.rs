@@ -16,9 +16,9 @@ pub(crate) async fn cache(which: &Which) -> larder::Result<Cache> {
 fn settings(which: &Which) -> larder::Result<Settings> {
     match (&which.store, &which.settings) {
         (Some(url), _) => Settings::default().with_url(&which.alias, url),
-        (None, Some(file)) => Settings::from_file(file)?.with_env(),
+        (None, Some(file)) => Ok(Settings::from_file(file)?.with_env()),
         (None, None) => {
-            let settings = Settings::default().with_env()?;
+            let settings = Settings::default().with_env();
             if settings.aliases().any(|alias| alias == which.alias) {
                 return Ok(settings);
             }

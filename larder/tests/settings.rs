@@ -44,6 +44,13 @@ async fn djangos_words_are_understood() {
          cull_frequency = 3
          [caches.off]
          backend = 'null'
+         [caches.capitals]
+         BACKEND = 'null'
+         LOCATION = ''
+         TIMEOUT = 60
+         KEY_PREFIX = 'shop'
+         VERSION = 2
+         OPTIONS = { MAX_ENTRIES = 1000 }
          [other]
          tables = 'are not ours'",
     )
@@ -58,10 +65,15 @@ async fn djangos_words_are_understood() {
         "{left:?}"
     );
     assert_eq!(cache.get_bytes("k").await.unwrap().unwrap(), "\"v\"");
+    let capitals = caches.get("capitals").unwrap();
+    assert_eq!(capitals.key("k").name(), "shop:2:k");
     let off = caches.get("off").unwrap();
     off.set("k", "v").await.unwrap();
     assert_eq!(off.get::<String>("k").await.unwrap(), None);
-    assert_eq!(caches.aliases().collect::<Vec<_>>(), ["default", "off"]);
+    assert_eq!(
+        caches.aliases().collect::<Vec<_>>(),
+        ["capitals", "default", "off"]
+    );
 }
 
 #[tokio::test]
@@ -110,12 +122,12 @@ async fn what_is_wrong_is_named_with_its_line_and_the_nearest_word() {
         ),
         (
             "[caches.default]\nbackend = 'memory'\n[caches.default.options]\nmax_entires = 5",
-            "larder.toml:2: `max_entires` is no option of `memory`",
+            "larder.toml:4: `max_entires` is no option of `memory`",
             "did you mean `max_entries`?",
         ),
         (
             "[caches.default]\nbackend = 'memory'\noptions = { max_entries = 'many' }",
-            "larder.toml:2: `max_entries` cannot be `many`",
+            "larder.toml:3: `max_entries` cannot be `many`",
             "give a whole number, like `1000`",
         ),
         (
@@ -170,6 +182,232 @@ async fn what_is_wrong_is_named_with_its_line_and_the_nearest_word() {
 }
 
 #[tokio::test]
+async fn what_would_be_ignored_is_refused() {
+    for (text, error, hint) in [
+        (
+            "backend = 'redis'\nlocation = 'memcached://:secret@cache'",
+            "3: `backend` is `redis`, but `location` is of `memcached`",
+            "give a `url` alone, or a `location` without a scheme",
+        ),
+        (
+            "backend = 'nonsense'\nlocation = 'memory://'",
+            "3: `backend` is `nonsense`, but `location` is of `memory`",
+            "give a `url` alone, or a `location` without a scheme",
+        ),
+        (
+            "url = 'memory://'\nlocation = 'here'",
+            "1: `[caches.a]` has both `url` and `location`",
+            "one of them is enough",
+        ),
+        (
+            "backend = 'redis://:secret@cache'",
+            "2: `backend` is a URL",
+            "call it `url`",
+        ),
+        (
+            "backend = 'memory'\nkey_prefix = ['a', 'b']",
+            "3: `key_prefix` cannot be an array",
+            "give a text or a whole number",
+        ),
+        (
+            "backend = 'memory'\noptions = { max_entries = [5] }",
+            "3: `max_entries` cannot be an array",
+            "give a text, a number, or `true` or `false`",
+        ),
+        (
+            "backend = 'memcached'\nlocation = ['a', 5]",
+            "3: `location` cannot be an integer",
+            "give a text, or a list of texts",
+        ),
+        (
+            "backend = 'redis'\nlocation = ['a', 'b']",
+            "3: `location` lists several, and `redis` takes one",
+            "",
+        ),
+        (
+            "backend = 'memory'\nversion = true",
+            "3: `version` cannot be a boolean",
+            "give a text or a whole number",
+        ),
+        (
+            "backend = 'memory'\nversion = 1.5",
+            "3: `version` cannot be a float",
+            "give a text or a whole number",
+        ),
+        (
+            "backend = 'memory'\n[caches.a.options]\nmax_entries = 5\nMAX_ENTRIES = 6",
+            "5: `max_entries` is given twice",
+            "",
+        ),
+        (
+            "backend = 'memory'\ntimeout = 5\nTIMEOUT = 6",
+            "4: `timeout` is given twice",
+            "",
+        ),
+        (
+            "url = 'memory://?timeout=5&timeout=6'",
+            "2: `timeout` is given twice",
+            "",
+        ),
+        (
+            "url = 'memory://?max_entries=5&MAX_ENTRIES=6'",
+            "2: `max_entries` is given twice",
+            "",
+        ),
+        (
+            "url = 'memory://?timeout=5'\ntimeout = 6",
+            "3: `timeout` is given twice",
+            "",
+        ),
+        (
+            "url = 'memory://?max_entries=5'\noptions = { max_entries = 6 }",
+            "3: `max_entries` is given twice",
+            "",
+        ),
+        (
+            "url = 'redis://cache/1'\noptions = { db = 5 }",
+            "3: redis: the URL cannot be used: `db` differs from what stands before `?`",
+            "write it as `redis://user:password@host:6379/0`",
+        ),
+        (
+            "url = 'redis://cache'\n[caches.a.options]\ndb = 'five'",
+            "4: redis: the URL cannot be used: `db` is no number",
+            "write it as `redis://user:password@host:6379/0`",
+        ),
+    ] {
+        let expected = (format!("settings: larder.toml:{error}"), hint.to_owned());
+        let text = format!("[caches.a]\n{text}");
+        assert_eq!(told(&text).await, expected, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_word_in_the_wrong_place_is_told_where_it_belongs() {
+    for (text, error, hint) in [
+        (
+            "[caches.a]\nbackend = 'memory'\noptions = {\n  timeout = 5 }",
+            "4: `timeout` is a setting of the cache, not an option of its store",
+            "put it above `options`",
+        ),
+        (
+            "[caches.a]\nbackend = 'memory'\nmax_entries = 5",
+            "3: `max_entries` is no setting of `[caches.a]`",
+            "put it into `options`",
+        ),
+        (
+            "[caches.a]\nbackend = 'memory'\nmax_entires = 5",
+            "3: `max_entires` is no setting of `[caches.a]`",
+            "did you mean `max_entries`, in `options`?",
+        ),
+        (
+            "title = 'x'\n[cache.default]\nbackend = 'memory'",
+            "2: there is no table `[caches.…]`",
+            "did you mean `[caches.…]`?",
+        ),
+        (
+            "[Caches.default]\nbackend = 'memory'",
+            "1: there is no table `[caches.…]`",
+            "did you mean `[caches.…]`?",
+        ),
+        (
+            "\n[caches]",
+            "2: `[caches]` names no cache",
+            "begin with `[caches.default]`",
+        ),
+        (
+            "[caches.a]\nbackend = 'django.core.cache.backends.db.DatabaseCache'\nlocation = 'my_table'",
+            "3: `DatabaseCache` does not say which database",
+            "give its URL: `sqlite:///path/cache.db`, `postgres://host/database` or `mysql://host/database`",
+        ),
+        (
+            "[caches.a]\nbackend = 'memory'\ntimeout = '5M'",
+            "3: `timeout` cannot be `5M`",
+            "`m` is minutes, `months` are months",
+        ),
+        (
+            "[caches.a]\nbackend = 'memory'\n\nkey_prefix = 'a:b'",
+            "4: cache: the prefix `a:b` cannot be used: it holds `:`",
+            "",
+        ),
+        (
+            "[caches.a]\nbackend = 'memory'\nversion = 'a:b'",
+            "3: cache: the version `a:b` cannot be used: it holds `:` or is `@`",
+            "",
+        ),
+        (
+            "[caches.a]\nbackend = 'redis'\n\nlocation = 'cache/x'",
+            "4: redis: the URL cannot be used: invalid database number",
+            "write it as `redis://user:password@host:6379/0`",
+        ),
+    ] {
+        let expected = (format!("settings: larder.toml:{error}"), hint.to_owned());
+        assert_eq!(told(text).await, expected, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn one_cache_is_opened_whatever_is_wrong_with_others() {
+    let variables = [
+        ("LARDER_HOMEPAGE_URL", "example.com"),
+        ("LARDER_MENDED_URL", "memory://"),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let file = "[caches.good]\nurl = 'memory://'\n\
+                [caches.broken]\nurl = 'memory://?timeout=soon'\n\
+                [caches.mended]\nurl = 'reds://cache'";
+
+    let settings = Settings::parse(file, "larder.toml").unwrap();
+    let settings = settings.with_variables(variables);
+
+    assert!(settings.open().await.is_err());
+    for alias in ["good", "mended"] {
+        let caches = settings.only(alias).unwrap().open().await.unwrap();
+        assert_eq!(caches.aliases().collect::<Vec<_>>(), [alias]);
+    }
+    let broken = settings.only("broken").unwrap_err();
+    assert_eq!(
+        broken.to_string(),
+        "settings: larder.toml:4: `timeout` cannot be `soon`"
+    );
+    let missing = settings.only("goood").unwrap_err();
+    assert_eq!(missing.to_string(), "settings: there is no cache `goood`");
+    assert_eq!(missing.hint(), Some("did you mean `good`?"));
+}
+
+#[tokio::test]
+async fn database_and_login_are_understood_on_every_redis() {
+    for (text, name) in [
+        ("url = 'redis://cache?db=5'", "redis://cache:6379/5"),
+        ("url = 'REDIS://cache/5'", "redis://cache:6379/5"),
+        ("url = 'redis://cache/5?db=5'", "redis://cache:6379/5"),
+        (
+            "backend = 'redis'\nlocation = 'cache'\noptions = { db = '10', user = 'me', password = 'a%&#+ b' }",
+            "redis://cache:6379/10",
+        ),
+        (
+            "url = 'rediss://cache'\noptions = { DB = 10, USERNAME = 'me', PASSWORD = 'b' }",
+            "rediss://cache:6379/10",
+        ),
+        (
+            "backend = 'redis'\nlocation = 'unix:/run/r.sock'\noptions = { db = 3 }",
+            "redis+unix:///run/r.sock?db=3",
+        ),
+        (
+            "backend = 'django.core.cache.backends.memcached.PyLibMCCache'\nlocation = 'unix:/tmp/memcached.sock'",
+            "memcached+unix:///tmp/memcached.sock",
+        ),
+        (
+            "backend = 'memcached'\nlocation = ['10.0.0.1:11211', '10.0.0.2']",
+            "memcached://10.0.0.1:11211,10.0.0.2:11211",
+        ),
+    ] {
+        let caches = open(&format!("[caches.a]\n{text}")).await;
+
+        assert_eq!(caches.get("a").unwrap().store_name(), name, "{text}");
+    }
+}
+
+#[tokio::test]
 async fn the_environment_is_stronger_than_the_file() {
     let variables = [
         ("LARDER_DEFAULT_URL", "memory://?key_prefix=env"),
@@ -186,7 +424,7 @@ async fn the_environment_is_stronger_than_the_file() {
         "[caches.default]\nurl = 'memory://?key_prefix=file'\n[caches.more]\nurl = 'null://'";
 
     let settings = Settings::parse(file, "larder.toml").unwrap();
-    let settings = settings.with_variables(variables).unwrap();
+    let settings = settings.with_variables(variables);
 
     assert_eq!(
         settings.aliases().collect::<Vec<_>>(),
@@ -266,7 +504,7 @@ async fn a_backend_of_ones_own_gets_its_location_and_options() {
         count.fetch_add(1, Ordering::SeqCst);
         async move {
             if place.options.get("size").map(String::as_str) != Some("5") {
-                return Err(place.error("`size` is not 5"));
+                return Err(place.error_about("size", "`size` is not 5"));
             }
             Ok(Arc::new(Memory::new()) as Arc<dyn Store>)
         }

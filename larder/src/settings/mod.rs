@@ -14,7 +14,8 @@
 //!
 //! The same by the environment: `LARDER_DEFAULT_URL=redis://127.0.0.1:6379/1?timeout=300&key_prefix=shop`
 //! is the cache `default`, whatever a file says of it. A setting that is unknown or cannot be used is an
-//! error that names it, with the file and the line, and suggests the nearest word.
+//! error that names it, with the file and the line, and suggests the nearest word; it is told when that
+//! cache is opened, and does not keep others from being used. Words may be in capitals, as Django's are.
 //!
 //! | setting | in a URL | meaning | default |
 //! | --- | --- | --- | --- |
@@ -32,10 +33,12 @@
 //! | --- | --- |
 //! | `mod.rs` | [`Settings`] and [`Backends`] |
 //! | `read.rs` | TOML, lines and values |
+//! | `backend.rs` | a backend and its location as one URL |
 //! | `url.rs` | a cache as a URL |
 //! | `stores.rs` | every store by its scheme: the only file that names them all |
 //! | `nearest.rs` | the word that was meant |
 
+mod backend;
 mod nearest;
 mod read;
 mod stores;
@@ -53,7 +56,7 @@ use crate::cache::Caches;
 use crate::store::Store;
 use crate::{Cache, Codec, Error, ErrorKind, Result, Ttl, Version};
 
-/// The caches of a program as they were written down: read and checked, not yet opened.
+/// The caches of a program as they were written down, not yet opened.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -64,8 +67,8 @@ use crate::{Cache, Codec, Error, ErrorKind, Result, Ttl, Version};
 /// let caches = settings.open().await?;
 /// caches.get("default")?.set("k", "v").await?;
 ///
-/// let typo = Settings::parse("[caches.default]\nurl = 'memory://'\ntimout = 5", "larder.toml");
-/// let error = typo.unwrap_err();
+/// let typo = Settings::parse("[caches.default]\nurl = 'memory://'\ntimout = 5", "larder.toml")?;
+/// let error = typo.open().await.unwrap_err();
 /// assert_eq!(error.to_string(), "settings: larder.toml:3: `timout` is no setting of `[caches.default]`");
 /// assert_eq!(error.hint(), Some("did you mean `timeout`?"));
 /// # Ok(())
@@ -73,7 +76,8 @@ use crate::{Cache, Codec, Error, ErrorKind, Result, Ttl, Version};
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    caches: BTreeMap<String, CacheSettings>,
+    /// What is wrong with one is told to who opens it.
+    caches: BTreeMap<String, Result<CacheSettings>>,
 }
 
 /// One cache as it was written down.
@@ -85,6 +89,8 @@ struct CacheSettings {
     version: Option<Version>,
     codec: Codec,
     space: String,
+    /// Where each setting stands.
+    lines: BTreeMap<String, String>,
 }
 
 /// Which store, where, and what it is told: what a [backend](Backends::register) opens.
@@ -99,13 +105,30 @@ pub struct Place {
     pub options: BTreeMap<String, String>,
     /// Where this was written, such as `larder.toml:3`.
     pub written: String,
+    /// Where the scheme was written.
+    named: String,
+    /// Where each option was written.
+    lines: BTreeMap<String, String>,
 }
 
 impl Place {
     /// An error about this place: where it was written, and `what` is wrong.
     pub fn error(&self, what: impl fmt::Display) -> Error {
-        let what = format!("{}: {what}", self.written);
-        Error::new(ErrorKind::Invalid, "settings", what)
+        url::error(&self.written, what)
+    }
+
+    /// An error about the option `name`: where that was written, and `what` is wrong.
+    pub fn error_about(&self, name: &str, what: impl fmt::Display) -> Error {
+        url::error(self.lines.get(name).unwrap_or(&self.written), what)
+    }
+
+    /// What a store says of its settings, with the place it does not know itself.
+    fn told(&self, error: &Error) -> Error {
+        let text = error.to_string();
+        let is_named = |name: &&String| text.contains(&format!("`{name}`"));
+        let name = self.options.keys().find(is_named);
+        let told = self.error_about(name.map_or("", String::as_str), &text);
+        told.with_source(error.clone())
     }
 }
 
@@ -125,6 +148,8 @@ pub(crate) type Opening = Pin<Box<dyn Future<Output = Result<Arc<dyn Store>>> + 
 
 impl Settings {
     /// Reads the `[caches.ALIAS]` tables of `text`; `name` stands for it in errors.
+    ///
+    /// What is wrong with a cache is told when it is opened.
     pub fn parse(text: &str, name: &str) -> Result<Self> {
         read::settings(text, name)
     }
@@ -133,7 +158,7 @@ impl Settings {
     ///
     /// ```no_run
     /// # async fn example() -> larder::Result<()> {
-    /// let caches = larder::Settings::from_file("larder.toml")?.with_env()?.open().await?;
+    /// let caches = larder::Settings::from_file("larder.toml")?.with_env().open().await?;
     /// # Ok(())
     /// # }
     /// ```
@@ -150,7 +175,8 @@ impl Settings {
 
     /// Adds the caches that the environment names: `LARDER_DEFAULT_URL` is the cache `default`, and
     /// stronger than one of that name that is there already.
-    pub fn with_env(self) -> Result<Self> {
+    #[must_use]
+    pub fn with_env(self) -> Self {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
@@ -161,32 +187,53 @@ impl Settings {
     ///
     /// ```
     /// let variables = [("LARDER_SHOP_URL".to_owned(), "memory://?key_prefix=shop".to_owned())];
-    /// let settings = larder::Settings::default().with_variables(variables)?;
+    /// let settings = larder::Settings::default().with_variables(variables);
     /// assert_eq!(settings.aliases().collect::<Vec<_>>(), ["shop"]);
-    /// # Ok::<(), larder::Error>(())
     /// ```
-    pub fn with_variables(
-        mut self,
-        variables: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self> {
+    #[must_use]
+    pub fn with_variables(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         for (name, value) in variables {
             let alias = name.strip_prefix("LARDER_");
             if let Some(alias) = alias.and_then(|name| name.strip_suffix("_URL"))
                 && !alias.is_empty()
             {
-                let cache = url::cache(&value, &name)?;
+                let cache = url::cache(&value, &name);
                 self.caches.insert(alias.to_ascii_lowercase(), cache);
             }
         }
-        Ok(self)
+        self
     }
 
     /// Adds the cache `alias` at `url`, in the place of one of that name.
     pub fn with_url(mut self, alias: impl Into<String>, url: &str) -> Result<Self> {
         let alias = alias.into();
         let cache = url::cache(url, &format!("the URL of `{alias}`"))?;
-        self.caches.insert(alias, cache);
+        self.caches.insert(alias, Ok(cache));
         Ok(self)
+    }
+
+    /// Keeps the cache `alias` alone, so that what is wrong with others does not matter.
+    ///
+    /// An error if there is no such cache, or if something is wrong with it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder::Result<()> {
+    /// use larder::Settings;
+    ///
+    /// let text = "[caches.shop]\nurl = 'memory://'\n[caches.broken]\nurl = 'reds://cache'";
+    /// let settings = Settings::parse(text, "larder.toml")?;
+    /// assert!(settings.open().await.is_err());
+    ///
+    /// let caches = settings.only("shop")?.open().await?;
+    /// caches.get("shop")?.set("k", "v").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn only(&self, alias: &str) -> Result<Self> {
+        let cache = self.cache(alias)?.clone();
+        let caches = BTreeMap::from([(alias.to_owned(), Ok(cache))]);
+        Ok(Self { caches })
     }
 
     /// The names of the caches, in order.
@@ -215,11 +262,12 @@ impl Settings {
     }
 
     fn cache(&self, alias: &str) -> Result<&CacheSettings> {
-        self.caches.get(alias).ok_or_else(|| {
+        let Some(cache) = self.caches.get(alias) else {
             let what = format!("there is no cache `{alias}`");
             let error = Error::new(ErrorKind::Invalid, "settings", what);
-            nearest::suggest(error, alias, self.aliases())
-        })
+            return Err(nearest::suggest(error, alias, self.aliases()));
+        };
+        cache.as_ref().map_err(Error::clone)
     }
 
     /// Opens every cache, with `backends`.
@@ -229,6 +277,7 @@ impl Settings {
         let mut stores: HashMap<_, Arc<dyn Store>> = HashMap::new();
         let mut caches = Caches::new();
         for (alias, settings) in &self.caches {
+            let settings = settings.as_ref().map_err(Error::clone)?;
             let place = &settings.place;
             let same = (&place.scheme, &place.location, &place.options);
             let store = match stores.get(&same) {
@@ -252,8 +301,17 @@ impl CacheSettings {
         if let Some(version) = &self.version {
             builder = builder.version(version.clone());
         }
-        builder
-            .build()
-            .map_err(|error| self.place.error(&error).with_source(error))
+        builder.build().map_err(|error| {
+            let text = error.to_string();
+            let named = [
+                ("the prefix", "key_prefix"),
+                ("the space", "space"),
+                ("the version", "version"),
+            ];
+            let named = named.iter().find(|(what, _)| text.contains(what));
+            let line = named.and_then(|(_, word)| self.lines.get(*word));
+            let told = url::error(line.unwrap_or(&self.place.written), text);
+            told.with_source(error)
+        })
     }
 }

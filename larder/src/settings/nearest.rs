@@ -2,9 +2,13 @@
 
 use crate::Error;
 
-/// The one of `words` that `word` is most like, if it is like one.
+/// The one of `words` that `word` is most like, if it is like one; case does not matter.
 pub(crate) fn nearest<'a>(word: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let likeness = |known: &'a str| (known, strsim::jaro_winkler(word, known));
+    let word = word.to_lowercase();
+    let likeness = |known: &'a str| {
+        let likeness = strsim::jaro_winkler(&word, &known.to_lowercase());
+        (known, likeness)
+    };
     let alike = words.into_iter().map(likeness);
     let (known, likeness) = alike.max_by(|(_, a), (_, b)| a.total_cmp(b))?;
     (likeness > 0.75).then_some(known)
@@ -20,6 +24,9 @@ pub(crate) fn suggest<'a>(
         return error.with_hint(format!("did you mean `{meant}`?"));
     }
     let all: Vec<&str> = words.into_iter().collect();
+    if all.is_empty() {
+        return error;
+    }
     error.with_hint(format!("there are {}", all.join(", ")))
 }
 
@@ -33,7 +40,7 @@ mod tests {
 
         for (word, meant) in [
             ("timout", Some("timeout")),
-            ("TIMEOUT", None),
+            ("TIMEOUT", Some("timeout")),
             ("keyprefix", Some("key_prefix")),
             ("versoin", Some("version")),
             ("colour", None),

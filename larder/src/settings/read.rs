@@ -5,35 +5,183 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::nearest::suggest;
+use super::nearest::{nearest, suggest};
+use super::stores::OPTIONS;
 use super::url::{self, WORDS};
-use super::{CacheSettings, Settings};
-use crate::{Error, ErrorKind, Result};
-
-/// Django's dotted paths, for who comes from there.
-const DJANGO: [(&str, &str); 7] = [
-    ("django.core.cache.backends.locmem.LocMemCache", "memory"),
-    (
-        "django.core.cache.backends.filebased.FileBasedCache",
-        "file",
-    ),
-    ("django.core.cache.backends.dummy.DummyCache", "null"),
-    ("django.core.cache.backends.redis.RedisCache", "redis"),
-    ("django_redis.cache.RedisCache", "redis"),
-    (
-        "django.core.cache.backends.memcached.PyMemcacheCache",
-        "memcached",
-    ),
-    (
-        "django.core.cache.backends.memcached.PyLibMCCache",
-        "memcached",
-    ),
-];
+use super::{CacheSettings, Settings, backend};
+use crate::{Error, Result};
 
 /// A text and what it is called in errors.
 struct Source<'a> {
     text: &'a str,
     name: &'a str,
+}
+
+/// A setting as it stands in a table.
+struct Setting<'a> {
+    /// Its name, in lower case: Django writes some in capitals.
+    word: String,
+    span: Range<usize>,
+    value: &'a Spanned<DeValue<'a>>,
+}
+
+pub(super) fn settings(text: &str, name: &str) -> Result<Settings> {
+    let source = Source { text, name };
+    let table = DeTable::parse(text).map_err(|error| {
+        let span = error.span().unwrap_or_default();
+        source.error(&span, format!("not TOML: {}", error.message()))
+    })?;
+    let mut settings = Settings::default();
+    let Some((key, caches)) = table.get_ref().get_key_value("caches") else {
+        return Err(no_caches(&source, table.get_ref()));
+    };
+    let caches = table_of(&source, caches, "caches")?;
+    if caches.is_empty() {
+        let error = source.error(&key.span(), "`[caches]` names no cache");
+        return Err(error.with_hint("begin with `[caches.default]`"));
+    }
+    for (alias, table) in caches {
+        let name = format!("caches.{}", alias.get_ref());
+        // What is wrong with one does not matter to who opens another.
+        let cache = cache_of(&source, &alias.span(), &name, table);
+        settings.caches.insert(alias.get_ref().to_string(), cache);
+    }
+    Ok(settings)
+}
+
+/// Other tables are other people's, but one of them may have been meant.
+fn no_caches(source: &Source<'_>, table: &DeTable<'_>) -> Error {
+    let what = "there is no table `[caches.…]`";
+    let is_meant = |name: &str| nearest(name, ["caches"]).is_some();
+    match table.keys().find(|key| is_meant(key.get_ref())) {
+        Some(key) => source
+            .error(&key.span(), what)
+            .with_hint("did you mean `[caches.…]`?"),
+        None => source
+            .error(&(0..0), what)
+            .with_hint("begin with `[caches.default]`"),
+    }
+}
+
+fn table_of<'a>(
+    source: &Source<'_>,
+    value: &'a Spanned<DeValue<'a>>,
+    name: &str,
+) -> Result<&'a DeTable<'a>> {
+    let error = || source.error(&value.span(), format!("`{name}` is no table"));
+    value.get_ref().as_table().ok_or_else(error)
+}
+
+/// What stands in a table, in the order of the lines, each word once.
+fn settings_of<'a>(source: &Source<'_>, table: &'a DeTable<'a>) -> Result<Vec<Setting<'a>>> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    let mut settings: Vec<Setting<'_>> = Vec::new();
+    for (key, value) in entries {
+        let setting = Setting {
+            word: key.get_ref().to_ascii_lowercase(),
+            span: key.span(),
+            value,
+        };
+        if settings.iter().any(|other| other.word == setting.word) {
+            return Err(url::twice(&setting.word, &source.at(&setting.span)));
+        }
+        settings.push(setting);
+    }
+    Ok(settings)
+}
+
+fn cache_of(
+    source: &Source<'_>,
+    alias: &Range<usize>,
+    name: &str,
+    table: &Spanned<DeValue<'_>>,
+) -> Result<CacheSettings> {
+    let settings = settings_of(source, table_of(source, table, name)?)?;
+    let find = |word: &str| settings.iter().find(|setting| setting.word == word);
+    let mut cache = match (find("url"), find("backend"), find("location")) {
+        (Some(url), None, None) => url::cache(&source.text(url)?, &source.at(&url.span))?,
+        (Some(_), Some(other), _) | (Some(_), None, Some(other)) => {
+            let what = format!("`[{name}]` has both `url` and `{}`", other.word);
+            return Err(source.error(alias, what).with_hint("one of them is enough"));
+        }
+        (None, Some(backend), location) => store_of(source, backend, location)?,
+        (None, None, _) => {
+            let what = format!("`[{name}]` names no store");
+            let hint = "add `backend = \"memory\"`, or `url = \"memory://\"`";
+            return Err(source.error(alias, what).with_hint(hint));
+        }
+    };
+    for setting in &settings {
+        match setting.word.as_str() {
+            "url" | "backend" | "location" => {}
+            "options" => take_options(source, &mut cache, setting)?,
+            word => {
+                let text = match word {
+                    "timeout" => source.plain(setting)?,
+                    _ => source.word(setting)?,
+                };
+                if !cache.take(word, &text, &source.at(&setting.span))? {
+                    return Err(no_setting(source, setting, name));
+                }
+            }
+        }
+    }
+    Ok(cache)
+}
+
+/// The cache whose store is given by `backend` and `location`.
+fn store_of(
+    source: &Source<'_>,
+    backend: &Setting<'_>,
+    location: Option<&Setting<'_>>,
+) -> Result<CacheSettings> {
+    let servers = match location {
+        None => Vec::new(),
+        Some(location) => source.texts(location)?,
+    };
+    let named = source.at(&backend.span);
+    let written = location.map_or_else(|| named.clone(), |it| source.at(&it.span));
+    let url = backend::url(&source.text(backend)?, &servers, |what| {
+        source.error(&location.unwrap_or(backend).span, what)
+    })?;
+    let mut cache = url::cache(&url, &written)?;
+    cache.place.named = named;
+    Ok(cache)
+}
+
+fn take_options(
+    source: &Source<'_>,
+    cache: &mut CacheSettings,
+    options: &Setting<'_>,
+) -> Result<()> {
+    let table = table_of(source, options.value, "options")?;
+    for option in settings_of(source, table)? {
+        let word = &option.word;
+        if WORDS.contains(&word.as_str()) {
+            let what = format!("`{word}` is a setting of the cache, not an option of its store");
+            let error = source.error(&option.span, what);
+            return Err(error.with_hint("put it above `options`"));
+        }
+        let text = source.plain(&option)?;
+        cache.take_option(word, text, &source.at(&option.span))?;
+    }
+    Ok(())
+}
+
+fn no_setting(source: &Source<'_>, setting: &Setting<'_>, name: &str) -> Error {
+    let word = setting.word.as_str();
+    let what = format!("`{word}` is no setting of `[{name}]`");
+    let error = source.error(&setting.span, what);
+    let places = ["backend", "location", "url", "options"];
+    let words = WORDS.into_iter().chain(places);
+    match nearest(word, OPTIONS) {
+        Some(option) if option == word => error.with_hint("put it into `options`"),
+        Some(option) if nearest(word, words.clone()).is_none() => {
+            error.with_hint(format!("did you mean `{option}`, in `options`?"))
+        }
+        _ => suggest(error, word, words),
+    }
 }
 
 impl Source<'_> {
@@ -44,122 +192,65 @@ impl Source<'_> {
     }
 
     fn error(&self, span: &Range<usize>, what: impl std::fmt::Display) -> Error {
-        let what = format!("{}: {what}", self.at(span));
-        Error::new(ErrorKind::Invalid, "settings", what)
+        url::error(&self.at(span), what)
     }
-}
 
-pub(super) fn settings(text: &str, name: &str) -> Result<Settings> {
-    let source = Source { text, name };
-    let table = DeTable::parse(text).map_err(|error| {
-        let span = error.span().unwrap_or_default();
-        source.error(&span, format!("not TOML: {}", error.message()))
-    })?;
-    let mut settings = Settings::default();
-    // Other tables are other people's.
-    let Some(caches) = table.get_ref().get("caches") else {
-        let error = source.error(&(0..0), "there is no table `[caches.…]`");
-        return Err(error.with_hint("begin with `[caches.default]`"));
-    };
-    for (alias, cache) in table_of(&source, caches, "caches")? {
-        let name = format!("caches.{}", alias.get_ref());
-        let cache = cache_of(&source, &alias.span(), &name, cache)?;
-        settings.caches.insert(alias.get_ref().to_string(), cache);
+    /// A text, and nothing else.
+    fn text(&self, setting: &Setting<'_>) -> Result<String> {
+        match setting.value.get_ref() {
+            DeValue::String(text) => Ok(text.to_string()),
+            other => Err(self.odd(setting, other, "give a text")),
+        }
     }
-    Ok(settings)
-}
 
-fn table_of<'a, 'i>(
-    source: &Source<'_>,
-    value: &'a Spanned<DeValue<'i>>,
-    name: &str,
-) -> Result<&'a DeTable<'i>> {
-    let error = || source.error(&value.span(), format!("`{name}` is no table"));
-    value.get_ref().as_table().ok_or_else(error)
-}
+    /// A text, or several of them.
+    fn texts(&self, setting: &Setting<'_>) -> Result<Vec<String>> {
+        let DeValue::Array(list) = setting.value.get_ref() else {
+            return Ok(vec![self.text(setting)?]);
+        };
+        let text = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+            DeValue::String(text) => Ok(text.to_string()),
+            other => Err(self.odd(setting, other, "give a text, or a list of texts")),
+        };
+        list.iter().map(text).collect()
+    }
 
-fn cache_of(
-    source: &Source<'_>,
-    alias: &Range<usize>,
-    name: &str,
-    table: &Spanned<DeValue<'_>>,
-) -> Result<CacheSettings> {
-    let table = table_of(source, table, name)?;
-    let text = |key: &str| match table.get(key) {
-        Some(value) => text_of(source, key, value).map(Some),
-        None => Ok(None),
-    };
-    let (url, backend, location) = (text("url")?, text("backend")?, text("location")?);
-    let mut cache = match (url, backend) {
-        (Some(_), Some(_)) => {
-            let what = format!("`[{name}]` has both `url` and `backend`");
-            return Err(source.error(alias, what).with_hint("one of them is enough"));
+    /// A text or a whole number, as the text that a URL would have.
+    fn word(&self, setting: &Setting<'_>) -> Result<String> {
+        match setting.value.get_ref() {
+            DeValue::String(_) | DeValue::Integer(_) => self.plain(setting),
+            other => Err(self.odd(setting, other, "give a text or a whole number")),
         }
-        (Some(text), None) => url::cache(&text, &source.at(&table["url"].span()))?,
-        (None, Some(backend)) => {
-            let at = source.at(&table["backend"].span());
-            url::cache(&joined(&backend, location.unwrap_or_default()), &at)?
-        }
-        (None, None) => {
-            let what = format!("`[{name}]` names no store");
-            let hint = "add `backend = \"memory\"`, or `url = \"memory://\"`";
-            return Err(source.error(alias, what).with_hint(hint));
-        }
-    };
-    for (key, value) in table {
-        let (word, span) = (key.get_ref().as_ref(), key.span());
-        match word {
-            "url" | "backend" | "location" => {}
-            "options" => {
-                for (name, value) in table_of(source, value, "options")? {
-                    let text = text_of(source, name.get_ref(), value)?;
-                    let name = name.get_ref().to_ascii_lowercase();
-                    cache.place.options.insert(name, text);
-                }
+    }
+
+    /// A plain value as the text that a URL would have.
+    fn plain(&self, setting: &Setting<'_>) -> Result<String> {
+        match setting.value.get_ref() {
+            DeValue::String(text) => Ok(text.to_string()),
+            DeValue::Float(number) => Ok(number.as_str().replace('_', "")),
+            DeValue::Boolean(yes) => Ok(yes.to_string()),
+            DeValue::Integer(number) => {
+                let digits = number.as_str().replace('_', "");
+                let value = i64::from_str_radix(&digits, number.radix());
+                // One past 64 bits is refused by who wants it as a number.
+                Ok(value.map_or(digits, |value| value.to_string()))
             }
-            _ => {
-                let text = text_of(source, word, value)?;
-                let at = std::mem::replace(&mut cache.place.written, source.at(&span));
-                if !cache.take(word, &text)? {
-                    let what = format!("`{word}` is no setting of `[{name}]`");
-                    let words = WORDS
-                        .into_iter()
-                        .chain(["backend", "location", "url", "options"]);
-                    return Err(suggest(source.error(&span, what), word, words));
-                }
-                cache.place.written = at;
-            }
+            other => Err(self.odd(
+                setting,
+                other,
+                "give a text, a number, or `true` or `false`",
+            )),
         }
     }
-    Ok(cache)
-}
 
-/// The URL of a backend at a location, which may be one already.
-fn joined(backend: &str, location: String) -> String {
-    let django = DJANGO.iter().find(|(path, _)| *path == backend);
-    let scheme = django.map_or(backend, |(_, scheme)| *scheme);
-    if location.contains("://") {
-        return location;
+    fn odd(&self, setting: &Setting<'_>, value: &DeValue<'_>, wanted: &str) -> Error {
+        let name = value.type_str();
+        let article = if name.starts_with(['a', 'i']) {
+            "an"
+        } else {
+            "a"
+        };
+        let what = format!("`{}` cannot be {article} {name}", setting.word);
+        self.error(&setting.span, what).with_hint(wanted)
     }
-    // An absolute path is the URL's own, as in `file:///var/cache`.
-    format!("{scheme}://{location}")
-}
-
-/// A plain value as the text that a URL would have.
-fn text_of(source: &Source<'_>, name: &str, value: &Spanned<DeValue<'_>>) -> Result<String> {
-    Ok(match value.get_ref() {
-        DeValue::String(text) => text.to_string(),
-        DeValue::Integer(number) => number.as_str().replace('_', ""),
-        DeValue::Float(number) => number.as_str().replace('_', ""),
-        DeValue::Boolean(yes) => yes.to_string(),
-        // Several servers.
-        DeValue::Array(list) => {
-            let texts = list.iter().map(|value| text_of(source, name, value));
-            texts.collect::<Result<Vec<_>>>()?.join(",")
-        }
-        other => {
-            let what = format!("`{name}` cannot be a {}", other.type_str());
-            return Err(source.error(&value.span(), what));
-        }
-    })
 }

@@ -11,6 +11,60 @@ use super::{Opening, Place};
 use crate::Result;
 use crate::store::{self, Store};
 
+/// What the stores of a full build can be told, for who puts it in a wrong place.
+pub(super) const OPTIONS: [&str; 21] = [
+    "ca_certificate",
+    "connect_timeout",
+    "cull_every",
+    "cull_frequency",
+    "db",
+    "eject",
+    "host",
+    "max_bytes",
+    "max_entries",
+    "operation_timeout",
+    "pass",
+    "password",
+    "protocol",
+    "sslmode",
+    "sync_commits",
+    "table",
+    "trust_restarts",
+    "unlogged",
+    "user",
+    "username",
+    "weight",
+];
+
+/// The store that a scheme belongs to; what is unknown belongs to itself.
+pub(super) fn family(scheme: &str) -> &str {
+    let families = [
+        ("memcached", &["memcached+tls", "memcached+unix"][..]),
+        ("mysql", &["mariadb"]),
+        ("postgres", &["postgresql"]),
+        (
+            "redis",
+            &[
+                "rediss",
+                "redis+unix",
+                "unix",
+                "valkey",
+                "valkeys",
+                "valkey+unix",
+            ],
+        ),
+    ];
+    let is_same = |one: &str| one.eq_ignore_ascii_case(scheme);
+    let names = ["file", "memory", "null", "sqlite"].into_iter();
+    let own = names
+        .chain(families.map(|(family, _)| family))
+        .find(|it| is_same(it));
+    let other = families
+        .into_iter()
+        .find(|(_, schemes)| schemes.iter().any(|it| is_same(it)));
+    own.or(other.map(|(family, _)| family)).unwrap_or(scheme)
+}
+
 type Open = Arc<dyn Fn(Place) -> Opening + Send + Sync>;
 
 /// What opens a store, by the scheme of its URL: those of this build, and your own.
@@ -86,7 +140,7 @@ impl Backends {
         Fut: Future<Output = Result<Arc<dyn Store>>> + Send + 'static,
     {
         let open: Open = Arc::new(move |place| Box::pin(open(place)));
-        self.0.insert(scheme.into(), open);
+        self.0.insert(scheme.into().to_ascii_lowercase(), open);
         self
     }
 
@@ -98,7 +152,8 @@ impl Backends {
     pub(super) async fn open(&self, place: Place) -> Result<Arc<dyn Store>> {
         let Some(open) = self.0.get(&place.scheme) else {
             let what = format!("no store has the scheme `{}`", place.scheme);
-            return Err(suggest(place.error(what), &place.scheme, self.schemes()));
+            let error = super::url::error(&place.named, what);
+            return Err(suggest(error, &place.scheme, self.schemes()));
         };
         let written = place.clone();
         // A store's own error does not know where its settings stand.
@@ -107,7 +162,7 @@ impl Backends {
                 return error;
             }
             let hint = error.hint().map(str::to_owned);
-            let told = written.error(&error).with_source(error);
+            let told = written.told(&error);
             match hint {
                 Some(hint) => told.with_hint(hint),
                 None => told,
@@ -158,7 +213,7 @@ fn memory(place: &Place) -> Result<Arc<dyn Store>> {
 fn redis(place: &Place) -> Result<Arc<dyn Store>> {
     let mut options = Options::of(place);
     // What the store's own URL may say in its query.
-    let words = ["db", "protocol", "user", "pass"];
+    let words = ["db", "protocol", "user", "username", "pass", "password"];
     let url = url_with(place, &mut options, &words);
     let mut builder = store::Redis::builder(url);
     if options.yes("trust_restarts")? {
@@ -357,7 +412,11 @@ pub(super) async fn create_table(place: &Place) -> Result<bool> {
     feature = "mysql"
 ))]
 fn url_with(place: &Place, options: &mut Options<'_>, words: &[&'static str]) -> String {
-    let mut url = place.location.clone();
+    let (location, fragment) = match place.location.split_once('#') {
+        Some((location, fragment)) => (location, Some(fragment)),
+        None => (place.location.as_str(), None),
+    };
+    let mut url = location.to_owned();
     let mut separator = '?';
     for word in words {
         let Some(value) = options.text(word) else {
@@ -376,6 +435,10 @@ fn url_with(place: &Place, options: &mut Options<'_>, words: &[&'static str]) ->
         }
         separator = '&';
     }
+    if let Some(fragment) = fragment {
+        url.push('#');
+        url.push_str(fragment);
+    }
     url
 }
 
@@ -388,6 +451,7 @@ fn url_with(place: &Place, options: &mut Options<'_>, words: &[&'static str]) ->
 fn pem(place: &Place, path: &str) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|error| {
         let what = format!("cannot read `{path}`, the `ca_certificate`");
-        place.error(what).with_source(error)
+        let told = place.error_about("ca_certificate", what);
+        told.with_source(error)
     })
 }

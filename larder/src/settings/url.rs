@@ -1,11 +1,12 @@
 //! A cache as a URL: the store's own, with Larder's settings in its query.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use super::nearest::suggest;
 use super::{CacheSettings, Place};
-use crate::{Codec, Ttl, Version};
+use crate::{Codec, Error, ErrorKind, Ttl, Version};
 
 /// The settings of a cache that stand in a query or in a table.
 pub(super) const WORDS: [&str; 5] = ["timeout", "key_prefix", "version", "codec", "space"];
@@ -14,18 +15,19 @@ pub(super) const WORDS: [&str; 5] = ["timeout", "key_prefix", "version", "codec"
 pub(super) fn cache(url: &str, written: &str) -> crate::Result<CacheSettings> {
     let mut cache = CacheSettings::default();
     written.clone_into(&mut cache.place.written);
-    let Some((scheme, rest)) = url.split_once(':') else {
+    written.clone_into(&mut cache.place.named);
+    let Some((scheme, rest)) = url.split_once(':').filter(|(it, _)| is_scheme(it)) else {
         // The rest may hold a password, and is not repeated.
         let error = cache.place.error("the URL has no scheme");
         return Err(error.with_hint("write it as `memory://` or `redis://host:6379/1`"));
     };
-    scheme.clone_into(&mut cache.place.scheme);
+    cache.place.scheme = scheme.to_ascii_lowercase();
     let (before, fragment) = match rest.split_once('#') {
         Some((before, fragment)) => (before, Some(fragment)),
         None => (rest, None),
     };
     let (location, query) = before.split_once('?').unwrap_or((before, ""));
-    let mut location = format!("{scheme}:{location}");
+    let mut location = format!("{}:{location}", cache.place.scheme);
     if let Some(fragment) = fragment {
         location.push('#');
         location.push_str(fragment);
@@ -33,52 +35,89 @@ pub(super) fn cache(url: &str, written: &str) -> crate::Result<CacheSettings> {
     cache.place.location = location;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let (name, value) = (decoded(name), decoded(value));
-        if !cache.take(&name, &value)? {
-            cache.place.options.insert(name, value);
+        let (name, value) = (decoded(name).to_ascii_lowercase(), decoded(value));
+        if !cache.take(&name, &value, written)? {
+            cache.take_option(&name, value, written)?;
         }
     }
     Ok(cache)
 }
 
+/// RFC 3986 §3.1, and `_`, for backends of one's own.
+fn is_scheme(text: &str) -> bool {
+    let is_part = |char: char| char.is_ascii_alphanumeric() || "+-._".contains(char);
+    text.starts_with(|char: char| char.is_ascii_alphabetic()) && text.chars().all(is_part)
+}
+
+pub(super) fn error(written: &str, what: impl fmt::Display) -> Error {
+    Error::new(ErrorKind::Invalid, "settings", format!("{written}: {what}"))
+}
+
+/// Of two, one would be ignored.
+pub(super) fn twice(name: &str, written: &str) -> Error {
+    error(written, format!("`{name}` is given twice"))
+}
+
 impl CacheSettings {
-    /// Takes one of the settings of a cache; false if `name` is none.
-    pub(super) fn take(&mut self, name: &str, value: &str) -> crate::Result<bool> {
+    /// Takes one of the settings of a cache, which stands at `written`; false if `name` is none.
+    pub(super) fn take(&mut self, name: &str, value: &str, written: &str) -> crate::Result<bool> {
+        if !WORDS.contains(&name) {
+            return Ok(false);
+        }
+        if self.lines.contains_key(name) {
+            return Err(twice(name, written));
+        }
+        self.lines.insert(name.to_owned(), written.to_owned());
         match name {
-            "timeout" => self.ttl = ttl(value, &self.place)?,
+            "timeout" => self.ttl = ttl(value, written)?,
             "key_prefix" => value.clone_into(&mut self.prefix),
             "space" => value.clone_into(&mut self.space),
-            "version" => {
+            "codec" => self.codec = codec(value, written)?,
+            _ => {
                 let number = value.parse().map(Version::Number);
                 self.version = Some(number.unwrap_or_else(|_| Version::from(value)));
             }
-            "codec" => {
-                self.codec = match value {
-                    "messagepack" => Codec::MessagePack,
-                    "json" => Codec::Json,
-                    "raw" => Codec::Raw,
-                    _ => {
-                        let what = format!("`{value}` is no `codec`");
-                        let error = self.place.error(what);
-                        return Err(suggest(error, value, ["messagepack", "json", "raw"]));
-                    }
-                }
-            }
-            _ => return Ok(false),
         }
         Ok(true)
     }
+
+    /// Takes what the store is told, which stands at `written`.
+    pub(super) fn take_option(
+        &mut self,
+        name: &str,
+        value: String,
+        written: &str,
+    ) -> crate::Result<()> {
+        if self.place.options.contains_key(name) {
+            return Err(twice(name, written));
+        }
+        self.place.options.insert(name.to_owned(), value);
+        self.place.lines.insert(name.to_owned(), written.to_owned());
+        Ok(())
+    }
+}
+
+fn codec(value: &str, written: &str) -> crate::Result<Codec> {
+    Ok(match value {
+        "messagepack" => Codec::MessagePack,
+        "json" => Codec::Json,
+        "raw" => Codec::Raw,
+        _ => {
+            let error = error(written, format!("`{value}` is no `codec`"));
+            return Err(suggest(error, value, ["messagepack", "json", "raw"]));
+        }
+    })
 }
 
 /// Seconds, with or without a fraction; a number with a unit; or `never`.
-fn ttl(value: &str, place: &Place) -> crate::Result<Ttl> {
+fn ttl(value: &str, written: &str) -> crate::Result<Ttl> {
     if value == "never" {
         return Ok(Ttl::Never);
     }
     span(value).map(Ttl::For).ok_or_else(|| {
-        let what = format!("`timeout` cannot be `{value}`");
         let hint = "give seconds, like `300` or `0.5`, a span, like `\"5m\"`, or `\"never\"`";
-        place.error(what).with_hint(hint)
+        let error = error(written, format!("`timeout` cannot be `{value}`"));
+        error.with_hint(months(value).unwrap_or(hint))
     })
 }
 
@@ -86,8 +125,16 @@ fn ttl(value: &str, place: &Place) -> crate::Result<Ttl> {
 pub(super) fn span(value: &str) -> Option<Duration> {
     match value.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) if months(value).is_some() => None,
         Err(_) => humantime::parse_duration(value).ok(),
     }
+}
+
+/// What to say of `M`, by which months are meant rarely.
+fn months(value: &str) -> Option<&'static str> {
+    value
+        .contains('M')
+        .then_some("`m` is minutes, `months` are months")
 }
 
 /// Percent-escapes read; one that is none stays as it is.
@@ -166,7 +213,8 @@ impl<'a> Options<'a> {
         };
         let value = read(&text).ok_or_else(|| {
             let what = format!("`{name}` cannot be `{text}`");
-            self.place.error(what).with_hint(format!("give {wanted}"))
+            let error = self.place.error_about(name, what);
+            error.with_hint(format!("give {wanted}"))
         });
         value.map(Some)
     }
@@ -178,6 +226,6 @@ impl<'a> Options<'a> {
         };
         let what = format!("`{name}` is no option of `{}`", self.place.scheme);
         let words = self.known.iter().chain(&WORDS).copied();
-        Err(suggest(self.place.error(what), name, words))
+        Err(suggest(self.place.error_about(name, what), name, words))
     }
 }
