@@ -51,11 +51,15 @@ impl Server {
         match code(error) {
             _ if too_large => self.too_large(),
             None => self.error(ErrorKind::Unavailable, "broke the connection", error),
-            Some(1146 | 1054 | 1136) => self.no_table().with_source(error.to_string()),
+            Some(1146) => self.no_table().with_source(error.to_string()),
+            Some(1054 | 1072 | 1136) => self.foreign_table().with_source(error.to_string()),
             Some(1153) => self.too_large(),
             Some(1205 | 1969 | 3024) => {
                 self.error(ErrorKind::Timeout, "did not answer in time", error)
             }
+            Some(1142) if error.to_string().contains("CREATE command denied") => self
+                .error(ErrorKind::Unavailable, "does not permit making a table", error)
+                .with_hint("grant the user `CREATE` on the database, or let another run what `larder table create --dry-run` prints"),
             Some(1142 | 1143) => self
                 .error(
                     ErrorKind::Unavailable,
@@ -87,6 +91,13 @@ impl Server {
         let does = format!("has no table `{name}` that Larder made");
         self.complaint(ErrorKind::Invalid, &does)
             .with_hint(format!("run `larder table create --store {self}`"))
+    }
+
+    fn foreign_table(&self) -> Error {
+        let name = self.address.table.name();
+        let does = format!("has a table `{name}` that Larder did not make");
+        self.complaint(ErrorKind::Invalid, &does)
+            .with_hint("choose another name by `?table=` in the URL")
     }
 
     pub(super) fn late(&self) -> Error {

@@ -51,8 +51,16 @@ impl Server {
             return self.error(ErrorKind::Unavailable, "broke the connection", error);
         };
         match code.code() {
-            "42P01" | "42703" | "3F000" => self.no_table().with_source(causes(error)),
+            "42P01" => self.no_table().with_source(causes(error)),
+            "42703" => self.foreign_table().with_source(causes(error)),
+            "3F000" => self
+                .error(ErrorKind::Invalid, "has no such schema", error)
+                .with_hint("make the schema, or choose another by `?table=` in the URL"),
             "57014" => self.error(ErrorKind::Timeout, "did not answer in time", error),
+            // Of a table that is there, the table is named.
+            "42501" if causes(error).contains(" for schema ") => self
+                .error(ErrorKind::Unavailable, "does not permit making a table", error)
+                .with_hint("grant the user `CREATE` on the schema, or let another run what `larder table create --dry-run` prints"),
             "42501" => self
                 .error(
                     ErrorKind::Unavailable,
@@ -81,6 +89,13 @@ impl Server {
         let does = format!("has no table `{name}` that Larder made");
         self.complaint(ErrorKind::Invalid, &does)
             .with_hint(format!("run `larder table create --store {self}`"))
+    }
+
+    fn foreign_table(&self) -> Error {
+        let name = self.address.table.name();
+        let does = format!("has a table `{name}` that Larder did not make");
+        self.complaint(ErrorKind::Invalid, &does)
+            .with_hint("choose another name by `?table=` in the URL")
     }
 
     pub(super) fn late(&self) -> Error {

@@ -9,8 +9,11 @@ impl File {
     /// What a caller is told about an error of SQLite.
     pub(super) fn tell(&self, error: &rusqlite::Error) -> Error {
         let text = error.to_string();
-        if text.contains("no such table") || text.contains("no such column") {
+        if text.contains("no such table") {
             return self.no_table();
+        }
+        if text.contains("no such column") || text.contains("has no column named") {
+            return self.foreign_table().with_source(text);
         }
         let (kind, does, hint) = match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
@@ -57,6 +60,15 @@ impl File {
             &format!("has no table `{name}` that Larder made"),
         )
         .with_hint(format!("run `larder table create --store {self}`"))
+    }
+
+    fn foreign_table(&self) -> Error {
+        let does = format!(
+            "has a table `{}` that Larder did not make",
+            self.table.name()
+        );
+        self.complaint(ErrorKind::Invalid, &does)
+            .with_hint("choose another name by `?table=` in the URL")
     }
 
     pub(super) fn late(&self) -> Error {
