@@ -540,11 +540,11 @@ impl Cache {
     }
 
     /// Removes every key of this cache's prefix, of every version, and no other key; loads under way
-    /// will not be kept.
+    /// will not be kept. Other caches lose what has tags, see below.
     ///
     /// Whatever was made elsewhere of what was removed must not be served either, so that values
-    /// with tags count as invalidated in the whole tag space. Caches that are to be cleared apart
-    /// have a [`space`](CacheBuilder::space) each.
+    /// with tags count as invalidated in the whole tag space, which all caches on a store share by
+    /// default. Caches that are to be cleared apart have a [`space`](CacheBuilder::space) each.
     pub async fn clear(&self) -> Result<()> {
         let scope = format!("{}:", self.shared.prefix);
         if !self.key("").whole().starts_with(&scope) {
