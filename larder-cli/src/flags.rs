@@ -7,9 +7,20 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use larder::Ttl;
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the answer is no: no such key, one that is there already, a cache that cannot be used
+  2  an error";
+
 /// Looks into caches and changes them
 #[derive(Debug, Parser)]
-#[command(name = "larder", version, disable_help_subcommand = true)]
+#[command(
+    name = "larder",
+    version,
+    disable_help_subcommand = true,
+    after_help = EXIT_CODES
+)]
 pub(crate) struct Larder {
     #[command(flatten)]
     pub(crate) which: Which,
@@ -20,21 +31,23 @@ pub(crate) struct Larder {
 /// Which cache
 #[derive(Debug, Args)]
 pub(crate) struct Which {
-    /// The cache, as a URL: `redis://host:6379/1?key_prefix=shop`
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "LARDER_STORE",
-        hide_env_values = true
-    )]
+    // Not read by clap, to which it would be a flag as well and in the way of others.
+    /// The cache, as a URL: `redis://host:6379/1?key_prefix=shop`; else what `LARDER_STORE` says
+    #[arg(long, global = true, value_name = "URL")]
     pub(crate) store: Option<String>,
     /// A TOML file with `[caches.ALIAS]` tables
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "store")]
     pub(crate) settings: Option<PathBuf>,
-    /// Which of its caches
-    #[arg(long, global = true, value_name = "NAME", default_value = "default")]
-    pub(crate) alias: String,
+    /// Which of its caches [default: default]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) alias: Option<String>,
+}
+
+impl Which {
+    /// What the cache is called.
+    pub(crate) fn alias(&self) -> &str {
+        self.alias.as_deref().unwrap_or("default")
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -78,10 +91,16 @@ pub(crate) enum Command {
         /// Stop after so many
         #[arg(long, value_name = "COUNT")]
         limit: Option<usize>,
+        /// End each by a zero byte, for programs: a key may hold a line break
+        #[arg(short = '0', long)]
+        null: bool,
     },
-    /// Print how many keys there are, and how much they take
+    /// Print where the cache is, and how many keys it has
     Stats,
-    /// Remove all keys of the cache's prefix, and no others
+    /// Remove all keys of the cache's prefix, of all versions
+    ///
+    /// Values with tags go as well, in every cache of the same tag space: by default all caches on a
+    /// store are in one. The setting `space` keeps them apart.
     Clear {
         /// Do not ask
         #[arg(long)]
@@ -90,16 +109,38 @@ pub(crate) enum Command {
     /// Look after the tables of SQL stores
     #[command(subcommand)]
     Table(Table),
-    /// Check a file of settings, and whether each cache answers
+    /// Check a file of settings, and whether each cache takes and gives back a value
     Check { file: PathBuf },
     /// Print a script by which a shell completes this command
     Completions { shell: Shell },
+}
+
+impl Command {
+    /// Its name on the command line.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Get { .. } => "get",
+            Self::Set(_) => "set",
+            Self::Add(_) => "add",
+            Self::Delete { .. } => "delete",
+            Self::Touch { .. } => "touch",
+            Self::Ttl { .. } => "ttl",
+            Self::Incr { .. } => "incr",
+            Self::Keys { .. } => "keys",
+            Self::Stats => "stats",
+            Self::Clear { .. } => "clear",
+            Self::Table(_) => "table",
+            Self::Check { .. } => "check",
+            Self::Completions { .. } => "completions",
+        }
+    }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Write {
     pub(crate) key: String,
     /// JSON; what is none is a text. `-` reads it from stdin
+    #[arg(allow_negative_numbers = true)]
     pub(crate) value: String,
     /// Such as `90s`, `5m` or `never`; by default the cache's
     #[arg(long, value_parser = ttl)]
@@ -130,6 +171,10 @@ fn ttl(text: &str) -> Result<Ttl, String> {
         .parse()
         .ok()
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    if seconds.is_none() && text.contains('M') {
+        // To others it is months, which nobody means.
+        return Err("`m` is minutes, `months` are months".to_owned());
+    }
     let span = seconds.map_or_else(|| humantime::parse_duration(text).ok(), Some);
     span.map(Ttl::For)
         .ok_or_else(|| "give seconds, like `300`, a span, like `5m`, or `never`".to_owned())

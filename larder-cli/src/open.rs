@@ -1,45 +1,40 @@
 //! The cache that a command line means.
 
-use std::io::{self, Write as _};
+use std::env;
 
-use larder::{Cache, Error, ErrorKind, Settings};
+use larder::{Cache, Settings};
 
+use crate::fault::Fault;
 use crate::flags::Which;
-use crate::{Answer, Outcome};
 
 /// The cache that `which` names.
-pub(crate) async fn cache(which: &Which) -> larder::Result<Cache> {
+pub(crate) async fn cache(which: &Which) -> Result<Cache, Fault> {
     let caches = settings(which)?.open().await?;
-    caches.get(&which.alias).cloned()
+    Ok(caches.get(which.alias())?.clone())
 }
 
-fn settings(which: &Which) -> larder::Result<Settings> {
-    match (&which.store, &which.settings) {
-        (Some(url), _) => Settings::default().with_url(&which.alias, url),
-        (None, Some(file)) => Ok(Settings::from_file(file)?.with_env()),
-        (None, None) => {
-            let settings = Settings::default().with_env();
-            if settings.aliases().any(|alias| alias == which.alias) {
-                return Ok(settings);
-            }
-            let error = Error::new(ErrorKind::Invalid, "larder", "no cache is named");
-            Err(error
-                .with_hint("add `--store redis://127.0.0.1:6379/1`, or `--settings larder.toml`"))
-        }
+/// The settings of that cache alone; a flag is stronger than the environment.
+pub(crate) fn settings(which: &Which) -> Result<Settings, Fault> {
+    let alias = which.alias();
+    if let Some(url) = &which.store {
+        return Ok(Settings::default().with_url(alias, url)?);
     }
-}
-
-/// Makes the table of an SQL store, or prints how.
-pub(crate) async fn create_table(which: &Which, dry_run: bool) -> Outcome {
-    let settings = settings(which)?;
-    if dry_run {
-        for statement in settings.table_sql(&which.alias)? {
-            writeln!(io::stdout(), "{statement};")?;
-        }
-        return Ok(Answer::Done);
+    if let Some(file) = &which.settings {
+        return Ok(Settings::from_file(file)?.with_env().only(alias)?);
     }
-    let made = settings.create_table(&which.alias).await?;
-    let says = if made { "made" } else { "there already" };
-    writeln!(io::stderr(), "the table is {says}")?;
-    Ok(Answer::Done)
+    let exported = env::var("LARDER_STORE").ok().filter(|url| !url.is_empty());
+    if let (Some(url), None) = (exported, &which.alias) {
+        return Ok(Settings::default().with_url(alias, &url)?);
+    }
+    let settings = Settings::default().with_env();
+    if settings.aliases().any(|name| name == alias) {
+        return Ok(settings.only(alias)?);
+    }
+    if let Some(alias) = &which.alias {
+        let fault = Fault::new(format!("no cache `{alias}` is named"));
+        let hint = "add `--settings larder.toml`, or set `LARDER_…_URL` with the name in capitals";
+        return Err(fault.with_hint(hint));
+    }
+    let hint = "add `--store redis://127.0.0.1:6379/1`, or `--settings larder.toml`";
+    Err(Fault::new("no cache is named").with_hint(hint))
 }
