@@ -39,7 +39,8 @@ fn what_goes(cache: &Cache) -> String {
         prefix => format!("of the prefix `{prefix}`"),
     };
     format!(
-        "every key {prefix}, of all versions, from `{}`, and every value with tags in the same tag space",
+        "every key {prefix}, of all versions, from `{}`, and every value with tags in the same tag \
+         space: all caches on the store are in one, unless `space` keeps them apart",
         cache.store_name()
     )
 }

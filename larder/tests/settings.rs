@@ -195,6 +195,16 @@ async fn what_would_be_ignored_is_refused() {
             "give a `url` alone, or a `location` without a scheme",
         ),
         (
+            "backend = 'rediss'\nlocation = 'redis://cache'",
+            "3: `backend` is `rediss`, but `location` is of `redis`",
+            "give a `url` alone, or a `location` without a scheme",
+        ),
+        (
+            "url = 'memory://?key_prefix=%ff'",
+            "2: the query is no text in UTF-8",
+            "",
+        ),
+        (
             "url = 'memory://'\nlocation = 'here'",
             "1: `[caches.a]` has both `url` and `location`",
             "one of them is enough",

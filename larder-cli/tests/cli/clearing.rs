@@ -10,7 +10,7 @@ fn what_goes(store: &Store) -> String {
     let prefix = store.url.split_once("key_prefix=").unwrap().1;
     let server = store.server.as_ref().unwrap().url();
     format!(
-        "every key of the prefix `{prefix}`, of all versions, from `{server}`, and every value with tags in the same tag space"
+        "every key of the prefix `{prefix}`, of all versions, from `{server}`, and every value with tags in the same tag space: all caches on the store are in one, unless `space` keeps them apart"
     )
 }
 

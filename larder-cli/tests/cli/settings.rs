@@ -1,8 +1,9 @@
 //! Files of settings, and `check`.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::ground::{clean, run, run_in, says, server};
+use crate::ground::{BINARY, clean, run, run_in, says, server};
 use crate::support::{self, RedisServer};
 
 /// A folder with a `larder.toml`.
@@ -78,25 +79,39 @@ fn a_check_writes() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// The command as somebody who is not root, who may read and write everything.
+fn as_nobody() -> Command {
+    let is_root = clean("id").arg("-u").output().unwrap().stdout == b"0\n";
+    if !is_root {
+        return clean(BINARY);
+    }
+    let mut command = clean("setpriv");
+    command.args(["--reuid=65534", "--clear-groups", BINARY]);
+    command
+}
+
+fn set_mode(path: &str, mode: &str) {
+    let status = clean("chmod").args([mode, path]).status();
+    assert!(status.unwrap().success());
+}
+
 #[test]
 fn a_folder_that_cannot_be_written_is_found_by_a_check() {
     let (folder, path) = folder_with("");
-    // A file stands where the folder is to be: root may write everywhere else.
-    let place = folder.join("larder.toml/cache");
-    let other = folder.join("other.toml");
-    let text = format!(
-        "[caches.a]\nbackend = 'file'\nlocation = '{}'",
-        place.display()
-    );
-    std::fs::write(&other, text).unwrap();
+    let place = folder.join("cache");
+    std::fs::create_dir(&place).unwrap();
+    let place = place.to_str().unwrap();
+    let text = format!("[caches.a]\nbackend = 'file'\nlocation = '{place}'");
+    std::fs::write(&path, text).unwrap();
+    set_mode(place, "555");
 
-    let (code, said, told) = run(&["check", other.to_str().unwrap()], b"");
+    let output = as_nobody().args(["check", &path]).output().unwrap();
 
-    assert_eq!((code, said.as_str()), (1, ""), "{path}: {told}");
-    assert!(
-        told.contains("\ncause: Not a directory (os error 20)\n"),
-        "{told}"
-    );
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert_eq!(output.stdout, b"", "{told}");
+    let cause = "\ncause: Permission denied (os error 13)\n";
+    assert!(told.starts_with("a: ") && told.contains(cause), "{told}");
     std::fs::remove_dir_all(folder).unwrap();
 }
 
@@ -162,19 +177,9 @@ fn a_file_that_cannot_be_read_is_told_why() {
 #[test]
 fn a_file_without_permission_is_told_so() {
     let (folder, path) = folder_with("[caches.a]\nurl = 'memory://'");
-    // Root may read everything, so that another reads it.
-    let is_root = clean("id").arg("-u").output().unwrap().stdout == b"0\n";
-    let closed = clean("chmod").args(["000", &path]).status();
-    assert!(closed.unwrap().success());
-    let mut command = if is_root {
-        let mut command = clean("setpriv");
-        command.args(["--reuid=65534", "--clear-groups", crate::ground::BINARY]);
-        command
-    } else {
-        clean(crate::ground::BINARY)
-    };
+    set_mode(&path, "000");
 
-    let output = command.args(["check", &path]).output().unwrap();
+    let output = as_nobody().args(["check", &path]).output().unwrap();
 
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(

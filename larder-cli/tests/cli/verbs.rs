@@ -114,3 +114,29 @@ fn a_password_can_be_given_in_the_query() {
         store.says(&["set", "k", "v"], 0, "", "");
     }
 }
+
+#[test]
+fn database_and_password_in_the_query_count_with_tls_too() {
+    let folder = support::new_folder();
+    support::make_certificates(&folder);
+    let port = support::free_port().to_string();
+    let authority = folder.join("ca.crt").display().to_string();
+    let arguments = ["--requirepass", "right", "--tls-port", &port]
+        .into_iter()
+        .chain([
+            "--tls-cert-file",
+            "server.crt",
+            "--tls-key-file",
+            "server.key",
+        ])
+        .chain(["--tls-ca-cert-file", "ca.crt", "--tls-auth-clients", "no"]);
+    let arguments = arguments.map(str::to_owned).collect();
+    // The server's folder is where it looks for files.
+    let server = RedisServer::start_in(folder, arguments);
+
+    let url = format!("rediss://localhost:{port}?ca_certificate={authority}&pass=right&db=5");
+    Store::at(url).says(&["set", "k", "five"], 0, "", "");
+
+    let plain = format!("redis://:right@127.0.0.1:{}/5", server.port());
+    Store::at(plain).says(&["get", "k"], 0, "\"five\"\n", "");
+}

@@ -1,6 +1,6 @@
 //! A backend and its location as one URL.
 
-use super::stores::family;
+use super::stores::{family, is_encrypted};
 use crate::{Error, Result};
 
 /// Django's dotted paths, for who comes from there.
@@ -46,9 +46,11 @@ pub(super) fn url(
         && let Some((own, _)) = location.split_once("://")
         && sockets(&scheme, std::slice::from_ref(location)).is_none()
     {
-        let family = family(own);
-        let is_database = backend == DATABASE && ["sqlite", "postgres", "mysql"].contains(&family);
-        if is_database || family == self::family(&scheme) {
+        let is_sql = ["sqlite", "postgres", "mysql"].contains(&family(own));
+        // Who asks for TLS is not to go without.
+        let is_bare = is_encrypted(&scheme) && !is_encrypted(own);
+        let is_same = family(own) == family(&scheme) && !is_bare;
+        if is_same || (backend == DATABASE && is_sql) {
             return Ok(location.clone());
         }
         let what = format!("`backend` is `{backend}`, but `location` is of `{own}`");
@@ -117,6 +119,7 @@ mod tests {
             ("memory", &[][..], "memory://"),
             ("Redis", &["cache:6379/1"], "redis://cache:6379/1"),
             ("redis", &["REDISS://cache"], "REDISS://cache"),
+            ("rediss", &["valkeys://cache"], "valkeys://cache"),
             ("redis", &["unix:/run/r.sock"], "redis+unix:///run/r.sock"),
             (
                 "redis",
@@ -158,6 +161,8 @@ mod tests {
             (DATABASE, &["redis://secret"]),
             ("memcached", &["memcached://secret", "memcached://b"]),
             ("redis", &["secret", "b"]),
+            ("rediss", &["redis://:secret@cache"]),
+            ("memcached+tls", &["memcached://me:secret@cache"]),
         ] {
             let error = read(backend, location).expect_err(backend);
 

@@ -65,6 +65,12 @@ pub(super) fn family(scheme: &str) -> &str {
     own.or(other.map(|(family, _)| family)).unwrap_or(scheme)
 }
 
+/// Whether a scheme asks for TLS by itself.
+pub(super) fn is_encrypted(scheme: &str) -> bool {
+    let encrypted = ["rediss", "valkeys", "memcached+tls"];
+    encrypted.iter().any(|it| it.eq_ignore_ascii_case(scheme))
+}
+
 type Open = Arc<dyn Fn(Place) -> Opening + Send + Sync>;
 
 /// What opens a store, by the scheme of its URL: those of this build, and your own.

@@ -35,7 +35,9 @@ pub(super) fn cache(url: &str, written: &str) -> crate::Result<CacheSettings> {
     cache.place.location = location;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let (name, value) = (decoded(name).to_ascii_lowercase(), decoded(value));
+        let decode =
+            |text| decoded(text).ok_or_else(|| error(written, "the query is no text in UTF-8"));
+        let (name, value) = (decode(name)?.to_ascii_lowercase(), decode(value)?);
         if !cache.take(&name, &value, written)? {
             cache.take_option(&name, value, written)?;
         }
@@ -137,8 +139,8 @@ fn months(value: &str) -> Option<&'static str> {
         .then_some("`m` is minutes, `months` are months")
 }
 
-/// Percent-escapes read; one that is none stays as it is.
-fn decoded(text: &str) -> String {
+/// Percent-escapes read; one that is none stays as it is. Nothing if they are no text.
+fn decoded(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let mut read = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -158,7 +160,7 @@ fn decoded(text: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&read).into_owned()
+    String::from_utf8(read).ok()
 }
 
 /// What a store was told, checked word by word.
