@@ -362,7 +362,7 @@ async fn one_cache_is_opened_whatever_is_wrong_with_others() {
         ("LARDER_MENDED_URL", "memory://"),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let file = "[caches.good]\nurl = 'memory://'\n\
+    let file = "[caches.default]\nurl = 'memory://'\n\
                 [caches.broken]\nurl = 'memory://?timeout=soon'\n\
                 [caches.mended]\nurl = 'reds://cache'";
 
@@ -370,7 +370,7 @@ async fn one_cache_is_opened_whatever_is_wrong_with_others() {
     let settings = settings.with_variables(variables);
 
     assert!(settings.open().await.is_err());
-    for alias in ["good", "mended"] {
+    for alias in ["default", "mended"] {
         let caches = settings.only(alias).unwrap().open().await.unwrap();
         assert_eq!(caches.aliases().collect::<Vec<_>>(), [alias]);
     }
@@ -379,9 +379,9 @@ async fn one_cache_is_opened_whatever_is_wrong_with_others() {
         broken.to_string(),
         "settings: larder.toml:4: `timeout` cannot be `soon`"
     );
-    let missing = settings.only("goood").unwrap_err();
-    assert_eq!(missing.to_string(), "settings: there is no cache `goood`");
-    assert_eq!(missing.hint(), Some("did you mean `good`?"));
+    let missing = settings.only("defualt").unwrap_err();
+    assert_eq!(missing.to_string(), "settings: there is no cache `defualt`");
+    assert_eq!(missing.hint(), Some("did you mean `default`?"));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::ground::{Store, on_terminal, with_cache};
+use crate::ground::{Store, on_terminal, patient, with_cache};
 use crate::support::RedisServer;
 
 fn what_goes(store: &Store) -> String {
@@ -68,8 +68,7 @@ fn all_versions_go_and_what_has_tags_in_the_same_space() {
 #[test]
 fn long_work_shows_how_long_it_takes_on_a_terminal_alone() {
     let server = RedisServer::start();
-    let url = format!("{}?operation_timeout=20s&connect_timeout=20s", server.url());
-    let store = Store::at(url);
+    let store = Store::at(patient(&server.url()));
     store.says(&["set", "k", "v"], 0, "", "");
     server.freeze();
 
@@ -77,7 +76,7 @@ fn long_work_shows_how_long_it_takes_on_a_terminal_alone() {
         let flags = store.flags(&["clear", "--yes"]);
         let on_terminal = scope.spawn(move || on_terminal(&flags, ""));
         let elsewhere = scope.spawn(|| store.run(&["clear", "--yes"], b""));
-        thread::sleep(Duration::from_millis(1500));
+        thread::sleep(Duration::from_secs(3));
         server.thaw();
         (on_terminal.join().unwrap(), elsewhere.join().unwrap())
     });
@@ -88,7 +87,7 @@ fn long_work_shows_how_long_it_takes_on_a_terminal_alone() {
     assert!(seen.starts_with("\r\x1b[Kclearing 0."), "{seen:?}");
     assert!(seen.contains("clearing 1."), "{seen:?}");
     assert!(seen.ends_with("\r\x1b[K"), "{seen:?}");
-    with_cache(&server.url(), async |cache| {
+    with_cache(&store.url, async |cache| {
         assert!(!cache.has("k").await.unwrap());
     });
 }

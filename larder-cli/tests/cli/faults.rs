@@ -1,6 +1,6 @@
 //! What is told of what is wrong: one line, why, and a hint; never a password.
 
-use crate::ground::{Store, run, run_in, says};
+use crate::ground::{Store, patient, run, run_in, says};
 use crate::support::{self, Kind, MemcachedServer, RedisServer, SqlServer, SqliteFile};
 
 #[test]
@@ -45,6 +45,7 @@ fn what_is_late_is_told_with_what_was_asked() {
 #[track_caller]
 fn keeps_the_secret(url: &str) {
     assert!(url.contains("wr0ng"), "{url}");
+    let url = &*patient(url);
     let exported = [("LARDER_SHOP_URL", url)];
     for (variables, flags) in [
         (&[][..], &["--store", url, "get", "k"][..]),

@@ -80,6 +80,12 @@ pub(crate) fn server() -> Arc<RedisServer> {
     running
 }
 
+/// `url` with time enough on a machine that has much else to do.
+pub(crate) fn patient(url: &str) -> String {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}operation_timeout=20s&connect_timeout=20s")
+}
+
 /// The flags of one cache, and the acts on it.
 pub(crate) struct Store {
     pub(crate) url: String,
@@ -91,7 +97,7 @@ impl Store {
     /// A cache of this prefix on the shared server.
     pub(crate) fn new(prefix: &str) -> Self {
         let server = server();
-        let url = format!("{}?key_prefix={prefix}", server.url());
+        let url = format!("{}&key_prefix={prefix}", patient(&server.url()));
         let server = Some(server);
         Self { url, server }
     }

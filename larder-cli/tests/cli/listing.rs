@@ -1,6 +1,6 @@
 //! Keys and stats.
 
-use crate::ground::{Store, on_terminal, with_cache};
+use crate::ground::{Store, on_terminal, patient, with_cache};
 use crate::support::MemcachedServer;
 
 #[test]
@@ -60,9 +60,23 @@ fn keys_steer_no_terminal_and_stay_whole_for_programs() {
 }
 
 #[test]
+fn a_count_is_shown_on_a_terminal_and_gone_at_the_end() {
+    let store = Store::new("counted");
+    store.says(&["set", "k", "v"], 0, "", "");
+
+    let (code, seen) = on_terminal(&store.flags(&["stats"]), "");
+
+    let server = store.server.as_ref().unwrap();
+    let stats = format!("\r\x1b[Kstore: {}\nkeys: 1\n", server.url());
+    assert_eq!(code, 0, "{seen:?}");
+    assert!(seen.contains("\r\x1b[K1 keys"), "{seen:?}");
+    assert!(seen.ends_with(&stats), "{seen:?}");
+}
+
+#[test]
 fn a_store_that_cannot_list_has_stats_all_the_same() {
     let server = MemcachedServer::start();
-    let store = Store::at(server.url());
+    let store = Store::at(patient(&server.url()));
 
     let (code, stats, told) = store.run(&["stats"], b"");
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::ground::{BINARY, clean, run, run_in, says, server};
+use crate::ground::{BINARY, clean, patient, run, run_in, says, server};
 use crate::support::{self, RedisServer};
 
 /// A folder with a `larder.toml`.
@@ -19,9 +19,10 @@ fn folder_with(text: &str) -> (PathBuf, String) {
 fn a_file_is_checked_cache_by_cache() {
     let server = server();
     let (url, port) = (server.url(), support::free_port());
+    let patient = patient(&url);
     let (folder, path) = folder_with(&format!(
         "[caches.broken]\nbackend = 'memory'\ntimeout = 'x'\n\
-         [caches.default]\nurl = '{url}'\n\
+         [caches.default]\nurl = '{patient}'\n\
          [caches.down]\nurl = 'redis://127.0.0.1:{port}/0'\n\
          [caches.local]\nbackend = 'memory'\n\
          [caches.off]\nbackend = 'null'\n"
@@ -47,24 +48,24 @@ fn a_file_is_checked_cache_by_cache() {
 
     let exported = [
         ("LARDER_BROKEN_URL", "memory://"),
-        ("LARDER_DOWN_URL", url.as_str()),
+        ("LARDER_DOWN_URL", patient.as_str()),
     ];
     let mended = format!(
         "broken: memory answers\ndefault: {url} answers\ndown: {url} answers\nlocal: memory answers\noff: null answers\n"
     );
     let said = run_in(&exported, &["check", &path], b"");
     assert_eq!(said, (0, mended, String::new()));
-    let (_, left, _) = run(&["--store", &url, "keys", "larder-check"], b"");
+    let (_, left, _) = run(&["--store", &patient, "keys", "larder-check"], b"");
     assert_eq!(left, "");
     std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
 fn a_check_writes() {
-    let primary = server();
-    let port = primary.port().to_string();
+    // Nobody is there to be a replica of, so that it never loads what the other has.
+    let port = support::free_port().to_string();
     let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port]);
-    let (folder, path) = folder_with(&format!("[caches.a]\nurl = '{}'", replica.url()));
+    let (folder, path) = folder_with(&format!("[caches.a]\nurl = '{}'", patient(&replica.url())));
 
     let (code, said, told) = run(&["check", &path], b"");
 

@@ -1,6 +1,6 @@
 //! Tables of SQL stores.
 
-use crate::ground::{Said, Store, clean, run};
+use crate::ground::{Said, Store, clean, patient, run};
 use crate::support::{self, Kind, SqlServer};
 
 fn done(told: &str) -> Said {
@@ -105,8 +105,9 @@ fn a_foreign_table_and_a_missing_right_are_told_by_postgres() {
     psql(&server, "CREATE ROLE guest LOGIN");
     psql(&server, "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
 
-    is_told_foreign(&Store::at(format!("{}?table=pages", server.url())));
-    let guest = Store::at(server.url().replace("postgres@", "guest@"));
+    let pages = format!("{}?table=pages", server.url());
+    is_told_foreign(&Store::at(patient(&pages)));
+    let guest = Store::at(patient(&server.url().replace("postgres@", "guest@")));
     let (code, _, told) = guest.run(&["table", "create"], b"");
     assert_eq!(code, 2);
     assert!(told.contains("does not permit making a table\n"), "{told}");
@@ -114,7 +115,7 @@ fn a_foreign_table_and_a_missing_right_are_told_by_postgres() {
         told.contains("hint: grant the user `CREATE` on the schema"),
         "{told}"
     );
-    let nowhere = Store::at(format!("{}?table=nowhere.pages", server.url()));
+    let nowhere = Store::at(patient(&format!("{}?table=nowhere.pages", server.url())));
     let (_, _, told) = nowhere.run(&["table", "create"], b"");
     assert!(told.contains("has no such schema\n"), "{told}");
 }
@@ -137,8 +138,9 @@ fn a_foreign_table_and_a_missing_right_are_told_by_mariadb() {
     mariadb(&server, "CREATE USER guest@'%' IDENTIFIED BY 'secret'");
     mariadb(&server, "GRANT SELECT ON larder.* TO guest@'%'");
 
-    is_told_foreign(&Store::at(format!("{}?table=pages", server.url())));
-    let guest = Store::at(server.url().replace("larder:", "guest:"));
+    let pages = format!("{}?table=pages", server.url());
+    is_told_foreign(&Store::at(patient(&pages)));
+    let guest = Store::at(patient(&server.url().replace("larder:", "guest:")));
     let (code, _, told) = guest.run(&["table", "create"], b"");
     assert_eq!(code, 2);
     assert!(told.contains("does not permit making a table\n"), "{told}");

@@ -1,6 +1,6 @@
 //! The verbs, over every store.
 
-use crate::ground::Store;
+use crate::ground::{Store, patient};
 use crate::support::{self, Kind, MemcachedServer, RedisServer, SqlServer, SqliteFile};
 
 #[test]
@@ -62,33 +62,39 @@ fn does_all(url: &str) {
 
 #[test]
 fn a_redis_does_all() {
-    does_all(&RedisServer::start().url());
+    let server = RedisServer::start();
+    does_all(&patient(&server.url()));
 }
 
 #[test]
 fn a_memcached_does_all() {
-    does_all(&MemcachedServer::start().url());
+    let server = MemcachedServer::start();
+    does_all(&patient(&server.url()));
 }
 
 #[test]
 fn a_file_of_sqlite_does_all() {
-    does_all(&SqliteFile::new().url());
+    let file = SqliteFile::new();
+    does_all(&patient(&file.url()));
 }
 
 #[test]
 fn a_postgres_does_all() {
-    does_all(&SqlServer::start(Kind::Postgres).url());
+    let server = SqlServer::start(Kind::Postgres);
+    does_all(&patient(&server.url()));
 }
 
 #[test]
 fn a_mariadb_does_all() {
-    does_all(&SqlServer::start(Kind::Mariadb).url());
+    let server = SqlServer::start(Kind::Mariadb);
+    does_all(&patient(&server.url()));
 }
 
 #[test]
 fn a_folder_does_all() {
     let folder = support::new_folder();
-    does_all(&format!("file://{}/cache", folder.display()));
+    let url = format!("file://{}/cache", folder.display());
+    does_all(&format!("{url}?operation_timeout=20s"));
     std::fs::remove_dir_all(folder).unwrap();
 }
 
@@ -98,10 +104,10 @@ fn a_database_can_be_named_in_the_query() {
     let at = format!("redis://127.0.0.1:{}", server.port());
     let (path, query) = (format!("{at}/5"), format!("{at}?db=5"));
 
-    Store::at(query).says(&["set", "k", "five"], 0, "", "");
+    Store::at(patient(&query)).says(&["set", "k", "five"], 0, "", "");
 
-    Store::at(path).says(&["get", "k"], 0, "\"five\"\n", "");
-    Store::at(at).says(&["get", "k"], 1, "", "");
+    Store::at(patient(&path)).says(&["get", "k"], 0, "\"five\"\n", "");
+    Store::at(patient(&at)).says(&["get", "k"], 1, "", "");
 }
 
 #[test]
@@ -110,7 +116,7 @@ fn a_password_can_be_given_in_the_query() {
     let at = format!("redis://127.0.0.1:{}", server.port());
 
     for word in ["pass", "password"] {
-        let store = Store::at(format!("{at}?{word}=s%2Bcret%20%26%25"));
+        let store = Store::at(patient(&format!("{at}?{word}=s%2Bcret%20%26%25")));
         store.says(&["set", "k", "v"], 0, "", "");
     }
 }
@@ -135,8 +141,8 @@ fn database_and_password_in_the_query_count_with_tls_too() {
     let server = RedisServer::start_in(folder, arguments);
 
     let url = format!("rediss://localhost:{port}?ca_certificate={authority}&pass=right&db=5");
-    Store::at(url).says(&["set", "k", "five"], 0, "", "");
+    Store::at(patient(&url)).says(&["set", "k", "five"], 0, "", "");
 
     let plain = format!("redis://:right@127.0.0.1:{}/5", server.port());
-    Store::at(plain).says(&["get", "k"], 0, "\"five\"\n", "");
+    Store::at(patient(&plain)).says(&["get", "k"], 0, "\"five\"\n", "");
 }

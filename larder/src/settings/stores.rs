@@ -379,6 +379,10 @@ fn sql_store(place: &Place) -> Result<SqlStore> {
 }
 
 /// The statements that make the table of the SQL store at `place`.
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+    expect(unreachable_code, reason = "a build without SQL stores has none")
+)]
 pub(super) fn table_sql(place: &Place) -> Result<Vec<String>> {
     Ok(match sql_store(place)? {
         #[cfg(feature = "sqlite")]

@@ -186,6 +186,16 @@ impl<'a> Options<'a> {
         })
     }
 
+    #[cfg_attr(
+        not(any(
+            all(feature = "file", unix),
+            feature = "memcached",
+            feature = "postgres",
+            feature = "redis",
+            feature = "sqlite"
+        )),
+        expect(dead_code, reason = "the other stores are told no such thing")
+    )]
     pub(super) fn yes(&mut self, name: &'static str) -> crate::Result<bool> {
         let yes = self.read(name, "`true` or `false`", |text| match text {
             "" | "true" | "yes" | "1" => Some(true),
@@ -195,6 +205,17 @@ impl<'a> Options<'a> {
         Ok(yes?.unwrap_or(false))
     }
 
+    #[cfg_attr(
+        not(any(
+            all(feature = "file", unix),
+            feature = "memcached",
+            feature = "mysql",
+            feature = "postgres",
+            feature = "redis",
+            feature = "sqlite"
+        )),
+        expect(dead_code, reason = "the other stores are told no such thing")
+    )]
     pub(super) fn span(&mut self, name: &'static str) -> crate::Result<Option<Duration>> {
         self.read(name, "seconds, like `0.5`, or a span, like `500ms`", span)
     }
