@@ -305,6 +305,11 @@ async fn a_word_in_the_wrong_place_is_told_where_it_belongs() {
             "put it into `options`",
         ),
         (
+            "[caches.a]\nbackend = 'memory'\n[caches.a.option]\nmax_entries = 5",
+            "3: `option` is no setting of `[caches.a]`",
+            "did you mean `options`?",
+        ),
+        (
             "[caches.a]\nbackend = 'memory'\nmax_entires = 5",
             "3: `max_entires` is no setting of `[caches.a]`",
             "did you mean `max_entries`, in `options`?",
@@ -461,6 +466,9 @@ async fn a_url_without_a_scheme_is_told_without_repeating_it() {
 
 #[tokio::test]
 async fn a_password_is_told_nowhere() {
+    let query = "redis://127.0.0.1:1/1?password=secret";
+    let settings = Settings::default().with_url("default", query).unwrap();
+    assert!(!format!("{settings:?}").contains("secret"));
     let url = "redis://:secret@127.0.0.1:1/1";
     let settings = Settings::default().with_url("default", url).unwrap();
     assert!(!format!("{settings:?}").contains("secret"));

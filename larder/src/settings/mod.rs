@@ -134,10 +134,11 @@ impl Place {
 
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The location may hold a password.
+        // The location may hold a password, and so may an option.
+        let names: Vec<&String> = self.options.keys().collect();
         f.debug_struct("Place")
             .field("scheme", &self.scheme)
-            .field("options", &self.options)
+            .field("options", &names)
             .field("written", &self.written)
             .finish_non_exhaustive()
     }

@@ -116,14 +116,13 @@ fn cache_of(
         match setting.word.as_str() {
             "url" | "backend" | "location" => {}
             "options" => take_options(source, &mut cache, setting)?,
+            word if !WORDS.contains(&word) => return Err(no_setting(source, setting, name)),
             word => {
                 let text = match word {
                     "timeout" => source.plain(setting)?,
                     _ => source.word(setting)?,
                 };
-                if !cache.take(word, &text, &source.at(&setting.span))? {
-                    return Err(no_setting(source, setting, name));
-                }
+                cache.take(word, &text, &source.at(&setting.span))?;
             }
         }
     }
