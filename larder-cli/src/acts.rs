@@ -77,7 +77,7 @@ fn yes(is: bool) -> Answer {
 }
 
 async fn get(cache: &Cache, key: &str) -> Outcome {
-    if let Some(value) = value::find(cache, key).await? {
+    if let Some(value) = value::shown(cache, key).await? {
         return say(value);
     }
     if cache.has(key).await? {

@@ -59,8 +59,36 @@ pub(crate) fn bytes(text: &str) -> Result<Vec<u8>, Fault> {
     Ok(bytes)
 }
 
+/// Whether a float in `value` may have been an integer.
+fn has_huge(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => {
+            number.is_f64() && number.as_f64().is_some_and(|it| it.abs() >= 9e18)
+        }
+        Value::Array(list) => list.iter().any(has_huge),
+        Value::Object(map) => map.values().any(has_huge),
+        _ => false,
+    }
+}
+
+/// The value at `key` as JSON; nothing if there is none, or none that JSON can show.
+pub(crate) async fn shown(cache: &Cache, key: &str) -> Result<Option<Value>, Fault> {
+    let value = find(cache, key).await?;
+    // JSON of other programs may hold longer integers than are read here.
+    if value.as_ref().is_some_and(has_huge)
+        && let Some(bytes) = cache.get_bytes(key).await?
+        && let Ok(text) = std::str::from_utf8(&bytes)
+        && numbers(text).any(is_too_large)
+    {
+        let what =
+            format!("the value at `{key}` holds an integer past 64 bits, which would lose digits");
+        return Err(Fault::new(what).with_hint("`--raw` prints it whole"));
+    }
+    Ok(value)
+}
+
 /// The value at `key`, read by the codec of the cache or, where it was written by another, by that.
-pub(crate) async fn find(cache: &Cache, key: &str) -> larder::Result<Option<Value>> {
+async fn find(cache: &Cache, key: &str) -> larder::Result<Option<Value>> {
     if let Some(Shown(value)) = cache.get(key).await? {
         return Ok(Some(value));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
+use std::time::Duration;
 
 use larder::store::{Redis, Store as _, When};
 use larder::{Codec, Entry, Key, Value};
@@ -133,24 +134,51 @@ fn what_json_lacks_is_shown_as_text() {
     }
 }
 
+#[test]
+fn a_longer_integer_of_another_program_is_not_rounded() {
+    let store = Store::new("longer");
+    let json = Store::at(format!("{}&codec=json", store.url));
+    json.says(
+        &["set", "float", "[1e30, 99999999999999999999.0]"],
+        0,
+        "",
+        "",
+    );
+    write(&store, "longer:1:long", 1, b"[18446744073709551616]");
+
+    json.says(&["get", "float"], 0, "[1e+30,1e+20]\n", "");
+    let told = "larder: the value at `long` holds an integer past 64 bits, which would lose digits\nhint: `--raw` prints it whole\n";
+    for store in [&store, &json] {
+        store.says(&["get", "long"], 2, "", told);
+        store.says(&["get", "--raw", "long"], 0, "[18446744073709551616]", "");
+    }
+}
+
 /// The length of a head, an empty one, and a body.
 const PAGE: &[u8] = b"\0\0\0\x01\x80<p>";
 
-#[test]
-fn a_whole_page_is_said_to_be_no_json() {
-    let store = Store::new("page");
-    let server = store.server.as_ref().unwrap();
+/// Writes an entry as another program would: what `codec` wrote at the whole `key`.
+fn write(store: &Store, key: &str, codec: u8, bytes: &'static [u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     runtime.unwrap().block_on(async {
-        let redis = Redis::connect(server.url()).await.unwrap();
-        let mut page = Entry::new(redis.clock(), Value::Bytes(PAGE.to_vec().into()));
-        // The page layer's own.
-        page.codec = 16;
-        let key = Key::new("page:1:k");
-        assert!(redis.put(&key, page, When::Always).await.unwrap());
+        let redis = Redis::builder(store.server.as_ref().unwrap().url());
+        let patience = Duration::from_secs(20);
+        let redis = redis.timeout(patience).connect_timeout(patience);
+        let redis = redis.connect().await.unwrap();
+        let mut entry = Entry::new(redis.clock(), Value::Bytes(bytes.into()));
+        entry.codec = codec;
+        let key = Key::new(key);
+        assert!(redis.put(&key, entry, When::Always).await.unwrap());
     });
+}
+
+#[test]
+fn a_whole_page_is_said_to_be_no_json() {
+    let store = Store::new("page");
+    // The page layer's own codec.
+    write(&store, "page:1:k", 16, PAGE);
 
     let told =
         "larder: the value at `k` is none that JSON can show\nhint: `--raw` prints its bytes\n";
