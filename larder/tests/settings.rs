@@ -244,6 +244,16 @@ async fn what_would_be_ignored_is_refused() {
             "3: `version` cannot be a float",
             "give a text or a whole number",
         ),
+    ] {
+        let expected = (format!("settings: larder.toml:{error}"), hint.to_owned());
+        let text = format!("[caches.a]\n{text}");
+        assert_eq!(told(&text).await, expected, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_given_twice_is_refused() {
+    for (text, error, hint) in [
         (
             "backend = 'memory'\n[caches.a.options]\nmax_entries = 5\nMAX_ENTRIES = 6",
             "5: `max_entries` is given twice",
