@@ -1027,7 +1027,7 @@ async fn writers_that_are_killed_leave_whole_values_only() {
     const TEST: &str = "writers_that_are_killed_leave_whole_values_only";
     let keys = ["a", "b", "c"].map(|name| Key::new(format!(":1:{name}")));
     if role().is_some() {
-        let store = given().open().unwrap();
+        let store = given().timeout(LONG).open().unwrap();
         loop {
             for key in &keys {
                 let number = u16::try_from(store.clock().random() % 60_000).unwrap();
@@ -1044,7 +1044,7 @@ async fn writers_that_are_killed_leave_whole_values_only() {
         let mut child = process(TEST, "writer", &folder).spawn().unwrap();
         let began = numbers(&store, &[]).await.seq;
         while numbers(&store, &[]).await.seq < began + 2 + round {
-            tokio::task::yield_now().await;
+            assert_eq!(child.try_wait().unwrap(), None, "round {round}");
         }
         child.kill().unwrap();
         child.wait().unwrap();
