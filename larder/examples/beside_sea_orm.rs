@@ -1,4 +1,4 @@
-//! One program, one file of SQLite, three who use it: SeaORM and sqlx for the rows, Larder for what is
+//! One program, one file of SQLite, three who use it: `SeaORM` and `sqlx` for the rows, Larder for what is
 //! made from them. All three link the same SQLite.
 //!
 //! `cargo run -p larder --all-features --example beside_sea_orm`
@@ -28,7 +28,7 @@ mod book {
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-/// The titles by SeaORM, kept by Larder until a book is written.
+/// The titles by `SeaORM`, kept by Larder until a book is written.
 async fn titles(cache: &Cache, rows: &DatabaseConnection) -> Outcome<Vec<String>> {
     let rows = rows.clone();
     let load = move || async move {
@@ -57,7 +57,7 @@ async fn run(file: &str) -> Outcome {
     write("Emma").await?;
     assert_eq!(titles(&cache, &rows).await?, ["Emma"]);
 
-    // Behind the cache's back, by sqlx: what is kept is served until somebody says that it is old.
+    // Behind the cache's back, by `sqlx`: what is kept is served until somebody says that it is old.
     let mut plain = sqlx::SqliteConnection::connect(&format!("sqlite://{file}")).await?;
     let insert = sqlx::query("INSERT INTO book (title) VALUES ('Persuasion')");
     insert.execute(&mut plain).await?;

@@ -142,6 +142,10 @@ pub trait Store: Debug + Display + Send + Sync + 'static {
 
     /// Puts `mark` into the slot, leaving its value, if the slot's stamp is `seen` (`None`: the slot
     /// is empty, even of a lease). Marks, renews or ends a lease; says whether it did.
+    ///
+    /// A store may say that it did where it could not, if nothing can be written under that mark
+    /// afterwards, also not later: the load then runs and is not kept. It may say that it did not
+    /// though nobody else has the slot: who asks does so again for a moment.
     async fn mark(&self, key: &Key, seen: Option<Stamp>, mark: Mark) -> Result<bool>;
 
     /// Moves the end of a live entry's TTL to `fresh_until`, its grace along with it; returns the
