@@ -8,8 +8,8 @@ use md5::{Digest as _, Md5};
 
 use super::address::{DEFAULT_PORT, Place};
 
-const POINTS: f64 = 160.0;
-const POINTS_PER_HASH: f64 = 4.0;
+const POINTS: f32 = 160.0;
+const POINTS_PER_HASH: f32 = 4.0;
 
 /// Points, in order, each with the position of its server.
 #[derive(Debug)]
@@ -21,19 +21,11 @@ pub(super) struct Ring {
 impl Ring {
     /// The ring of `servers`, which are not empty, with a weight for each.
     pub(super) fn new(servers: &[Place], weights: &[u32]) -> Self {
-        let total: f64 = weights.iter().copied().map(f64::from).sum();
-        let count = f64::from(u32::try_from(servers.len()).unwrap_or(u32::MAX));
+        let total = weights.iter().copied().map(u64::from).sum();
         let mut points = Vec::new();
         for (at, (server, weight)) in servers.iter().zip(weights).enumerate() {
             let name = name(server);
-            let share = f64::from(*weight) / total;
-            let hashes = share * POINTS / POINTS_PER_HASH * count + 1e-10;
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "it is positive, and what is over a whole number is dropped as libmemcached does"
-            )]
-            let hashes = hashes.floor() as u32;
+            let hashes = hashes(*weight, total, servers.len());
             for number in 0..hashes {
                 let digest = Md5::digest(format!("{name}-{number}"));
                 let (words, _) = digest.as_chunks::<4>();
@@ -62,6 +54,22 @@ impl Ring {
         let own = self.points[start].1;
         servers.find(|server| !is_out(*server)).unwrap_or(own)
     }
+}
+
+/// How many hashes' points a server has on the ring.
+///
+/// Step by step as libmemcached rounds, so that what falls just short of a whole number does so here
+/// as well, as with 25 equal servers.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "it is positive, and rounds as libmemcached does"
+)]
+fn hashes(weight: u32, total: u64, servers: usize) -> u32 {
+    let share = weight as f32 / total as f32;
+    let hashes = share * POINTS / POINTS_PER_HASH * servers as f32;
+    ((f64::from(hashes) + 1e-10) as f32).floor() as u32
 }
 
 /// The server's name in the hashes: without the usual port.
@@ -112,6 +120,34 @@ mod tests {
             let ring = Ring::new(&hosts(), &weights);
 
             assert_eq!(walk(&ring, expected.len()), expected, "{weights:?}");
+        }
+    }
+
+    #[test]
+    fn shares_that_are_no_whole_numbers_are_rounded_as_libmemcached_does() {
+        // What `memcached_generate_hash` of libmemcached 1.0.16 says.
+        for (servers, expected) in [
+            (
+                25,
+                "22 7 7 5 22 17 8 0 3 15 0 16 24 11 23 1 21 19 10 12 24 20 3 12 0 0 7 13 22 7 24 13 18 1 15 \
+                 5 1 6 6 21",
+            ),
+            (
+                50,
+                "31 44 32 34 22 40 45 40 3 47 0 42 24 11 37 43 36 29 34 12 24 48 3 12 44 0 7 47 22 33 24 37 \
+                 18 45 49 5 37 6 6 21",
+            ),
+        ] {
+            let ports = 11211..11211 + servers;
+            let hosts: Vec<Place> = ports
+                .map(|port| Place::Host("127.0.0.1".to_owned(), port))
+                .collect();
+            let ring = Ring::new(&hosts, &vec![1; hosts.len()]);
+
+            for (number, expected) in expected.split(' ').enumerate() {
+                let server = ring.server_of(&format!(":1:user:{number}"), |_| false);
+                assert_eq!(server.to_string(), expected, "{number} of {servers}");
+            }
         }
     }
 
