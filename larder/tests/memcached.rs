@@ -171,6 +171,25 @@ async fn sums_are_exact_and_keep_the_ttl() {
     assert_eq!(store.add_to(&key, 1).await.unwrap(), Sum::NotPlain);
 }
 
+#[tokio::test]
+async fn undoing_an_overflow_leaves_alone_what_another_has_written_since() {
+    let server = Arc::new(MemcachedServer::start());
+    let key = Key::new(":1:n");
+    let other = Arc::clone(&server);
+    let url = answering(&server, move |asked| {
+        if asked.starts_with("ma :1:n MD") {
+            other.say("set :1:n 0 0 1\r\n5\r\n");
+        }
+        None
+    });
+    let store = Memcached::connect(url.await).await.unwrap();
+    put(&store, &key, integer(store.clock(), 7), When::Always).await;
+
+    assert_eq!(store.add_to(&key, i64::MAX).await.unwrap(), Sum::Overflow);
+
+    assert_eq!(value(&store, &key).await, Some(Value::Integer(5)));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_processes_count_and_none_is_lost() {
     let (_, server) = start().await;
@@ -931,6 +950,46 @@ async fn between(
         }
     });
     (format!("memcached://127.0.0.1:{port}"), spoken)
+}
+
+/// What stands between store and server, and says itself what `answer` makes of what is asked; what
+/// it makes nothing of goes to the server.
+async fn answering(
+    server: &MemcachedServer,
+    answer: impl Fn(&str) -> Option<&'static str> + Send + Sync + 'static,
+) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (answer, to) = (Arc::new(answer), server.port());
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = tokio::net::TcpStream::connect(("127.0.0.1", to)).await;
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.unwrap().into_split();
+            let answer = Arc::clone(&answer);
+            tokio::spawn(async move {
+                let (mut asked, mut said) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+                loop {
+                    tokio::select! {
+                        read = from_client.read(&mut asked) => {
+                            let Ok(length @ 1..) = read else { return };
+                            let asked = &asked[..length];
+                            let done = match answer(&String::from_utf8_lossy(asked)) {
+                                Some(own) => to_client.write_all(own.as_bytes()).await,
+                                None => to_server.write_all(asked).await,
+                            };
+                            if done.is_err() { return }
+                        }
+                        read = from_server.read(&mut said) => {
+                            let Ok(length @ 1..) = read else { return };
+                            if to_client.write_all(&said[..length]).await.is_err() { return }
+                        }
+                    }
+                }
+            });
+        }
+    });
+    format!("memcached://127.0.0.1:{port}")
 }
 
 #[tokio::test]

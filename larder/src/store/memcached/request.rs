@@ -94,18 +94,19 @@ impl Batch {
         self.end();
     }
 
-    /// Adds `delta` to the digits at `name`, and asks for the sum.
+    /// Adds `delta` to the digits at `name`, and asks for the sum and the state.
     pub(super) fn add_to(&mut self, name: &str, delta: u64) {
         self.begin("ma", name);
-        self.bytes.extend_from_slice(b" v");
+        self.bytes.extend_from_slice(b" v c");
         self.token(b'D', delta);
         self.end();
     }
 
-    /// Takes `delta` off the digits at `name`; the server stops at zero.
-    pub(super) fn take_from(&mut self, name: &str, delta: u64) {
+    /// Takes `delta` off the digits at `name` if they are in the state `cas`; the server stops at zero.
+    pub(super) fn take_from(&mut self, name: &str, delta: u64, cas: u64) {
         self.begin("ma", name);
         self.bytes.extend_from_slice(b" MD");
+        self.token(b'C', cas);
         self.token(b'D', delta);
         self.end();
     }

@@ -63,13 +63,14 @@ impl Memcached {
         if before.line.code == Code::Done && self.has_ended(before) {
             return Ok(Some(Sum::NoSuchKey));
         }
+        let cas = sum.line.cas;
         let sum: Option<u64> = number(sum.value.trim_ascii_end());
         let sum = sum.ok_or_else(|| self.odd(server, None))?;
         if let Ok(sum) = i64::try_from(sum) {
             return Ok(Some(Sum::Is(sum)));
         }
-        // The server counts to twice as much.
-        let undo = |_: &Link, batch: &mut Batch| batch.take_from(key.name(), delta);
+        // The server counts to twice as much. What somebody else has written since is not ours to change.
+        let undo = |_: &Link, batch: &mut Batch| batch.take_from(key.name(), delta, cas);
         self.ask_on(server, &link, 1, undo).await?;
         Ok(Some(Sum::Overflow))
     }
