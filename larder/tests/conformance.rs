@@ -234,6 +234,9 @@ async fn redis() -> Redis {
 /// The hosts of three servers of this run.
 static MEMCACHED: OnceLock<Vec<String>> = OnceLock::new();
 
+/// The one server of this run that keeps large items.
+static SPACIOUS: OnceLock<String> = OnceLock::new();
+
 async fn memcached(count: usize) -> Memcached {
     let hosts = MEMCACHED.get().unwrap()[..count].join(",");
     Memcached::connect(format!("memcached://{hosts}"))
@@ -331,6 +334,8 @@ fn main() {
     let folders = support::new_folder();
     FOLDERS.set(folders.clone()).unwrap();
     let memcached = [(); 3].map(|()| MemcachedServer::start());
+    let spacious = MemcachedServer::start_with(&["-I", "128m", "-m", "1024"]);
+    SPACIOUS.set(spacious.url()).unwrap();
     let host = |server: &MemcachedServer| format!("127.0.0.1:{}", server.port());
     MEMCACHED.set(memcached.iter().map(host).collect()).unwrap();
 
@@ -359,6 +364,22 @@ fn main() {
             }
         })
     });
+    let spacious_case: &'static Case = Box::leak(Box::new(Case {
+        name: "memcached_with_large_items",
+        make: || {
+            Box::pin(async {
+                let memcached = Memcached::connect(SPACIOUS.get().unwrap().as_str());
+                Arc::new(memcached.await.unwrap()) as _
+            })
+        },
+    }));
+    let of_sizes = |(name, _): &&(&str, Clause)| name.contains("too_large");
+    let large = CLAUSES.iter().filter(of_sizes).map(move |&(name, clause)| {
+        Trial::test(format!("{}::{name}", spacious_case.name), move || {
+            run(clause, spacious_case);
+            Ok(())
+        })
+    });
     let listed = Trial::test("null::every_clause_declined_exists", || {
         let known = |name: &&str| CLAUSES.iter().any(|(clause, _)| clause == name);
         match NULL_DECLINES.iter().find(|name| !known(name)) {
@@ -375,10 +396,10 @@ fn main() {
         own_store::main();
         Ok(())
     });
-    let trials = trials.chain(null).chain(racy);
+    let trials = trials.chain(null).chain(large).chain(racy);
     let trials = trials.chain([listed, example]).collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
-    drop((server, file, postgres, mariadb, memcached));
+    drop((server, file, postgres, mariadb, memcached, spacious));
     std::fs::remove_dir_all(folders).unwrap();
     conclusion.exit();
 }

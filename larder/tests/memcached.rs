@@ -6,6 +6,7 @@
 mod support;
 
 use std::convert::Infallible;
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -387,6 +388,99 @@ async fn a_server_without_memory_refuses_and_the_old_value_is_gone() {
     assert!(error.to_string().contains("no memory"), "{error}");
     assert_eq!(read(&store, &first).await, None);
     let entries = vec![(first.clone(), page(b'z'))];
+    assert_eq!(store.put_many(entries).await.unwrap(), [0]);
+}
+
+/// Fills a server that throws nothing out, with items of all sizes.
+fn fill_up(server: &MemcachedServer) {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    let small = (0..50).map(|step| step * 16);
+    let sizes = [100_000, 20_000, 5_000, 2_000, 1_000];
+    for size in sizes.into_iter().chain(small.rev()) {
+        for round in 0.. {
+            let names = (0..100).map(|at| format!("f{size}-{round}-{at}"));
+            if fill_with(&mut stream, names, size).contains("out of memory") {
+                break;
+            }
+        }
+    }
+}
+
+/// Puts items of `size` bytes straight into a server; what it says to that.
+fn fill_with(
+    stream: &mut (impl Read + Write),
+    names: impl Iterator<Item = String>,
+    size: usize,
+) -> String {
+    let bytes = "x".repeat(size);
+    let mut sets = Vec::new();
+    for name in names {
+        write!(sets, "ms {name} {size} q\r\n{bytes}\r\n").unwrap();
+    }
+    stream.write_all(&sets).unwrap();
+    stream.write_all(b"mn\r\n").unwrap();
+    let (mut said, mut part) = (Vec::new(), [0; 4096]);
+    while !said.ends_with(b"MN\r\n") {
+        let length = stream.read(&mut part).unwrap();
+        assert!(length > 0, "it hung up");
+        said.extend_from_slice(&part[..length]);
+    }
+    String::from_utf8(said).unwrap()
+}
+
+#[tokio::test]
+async fn adding_without_memory_leaves_what_is_there() {
+    let server = MemcachedServer::start_with(&["-M", "-m", "2"]);
+    let store = Memcached::connect(server.url()).await.unwrap();
+    let clock = store.clock();
+    let key = Key::new(":1:k");
+    put(&store, &key, text(clock, "old"), When::Always).await;
+    fill_up(&server);
+
+    let large = Value::Bytes(vec![b'x'; 100_000].into());
+    let large = Entry::new(clock, large).fresh_until(clock.now().plus(LONG));
+    assert!(!put(&store, &key, large, When::IfAbsent).await);
+
+    assert_eq!(value(&store, &key).await, Some(Value::Bytes("old".into())));
+}
+
+#[tokio::test]
+async fn a_lease_without_memory_is_a_load_that_is_not_kept() {
+    let server = MemcachedServer::start_with(&["-M", "-m", "2"]);
+    let store = Memcached::connect(server.url()).await.unwrap();
+    let cache = Cache::new(store.clone());
+    // With its numbers: they need memory too.
+    cache.set("there", &0).await.unwrap();
+    numbers(&store, &[]).await;
+    fill_up(&server);
+    for round in 1..4 {
+        let fetch = cache.fetch("k", move || async move { Ok::<_, Infallible>(round) });
+
+        assert_eq!(fetch.await.unwrap(), round);
+    }
+    assert_eq!(read(&store, &Key::new(":1:k")).await, None);
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_back_is_refused_however_large_items_may_be() {
+    let server = MemcachedServer::start_with(&["-I", "128m", "-m", "1024"]);
+    let store = Memcached::connect(server.url()).await.unwrap();
+    let clock = store.clock();
+    let key = Key::new(":1:k");
+    let length = usize::try_from(larder::MAX_DECODED).unwrap();
+    let of = |length| {
+        let value = Value::Bytes(vec![b'x'; length].into());
+        Entry::new(clock, value).fresh_until(clock.now().plus(LONG))
+    };
+
+    let largest = of(length);
+    put(&store, &key, largest.clone(), When::Always).await;
+    assert!(value(&store, &key).await == largest.value);
+    let refused = store.put(&key, of(length + 1), When::Always).await;
+
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::TooLarge);
+    assert_eq!(read(&store, &key).await, None);
+    let entries = vec![(key.clone(), of(length + 1))];
     assert_eq!(store.put_many(entries).await.unwrap(), [0]);
 }
 

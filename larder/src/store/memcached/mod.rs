@@ -20,7 +20,8 @@
 //!
 //! *What it does not do.* It takes no part in SASL or the binary protocol. Never does it flush a
 //! server: [`clear`](crate::store::Store::clear) lists the keys, and is an error where that is switched
-//! off; a load that begins while it runs may be kept. An entry larger than the server's largest item (`-I`, 1 MiB unless told otherwise) is an error.
+//! off. An entry larger than the server's largest item (`-I`, 1 MiB unless told otherwise), or than 64 MiB,
+//! is an error.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -71,7 +72,7 @@ use self::ring::Ring;
 use self::slots::{Slot, Verdict};
 use super::{Found, Scan, Store, Sum, Tags, When};
 use crate::entry::{Entry, Head, Mark, Stamp, State};
-use crate::{Clock, Key, Moment, Result};
+use crate::{Clock, ErrorKind, Key, Moment, Result};
 
 /// Keeps entries on memcached servers; a clone shares the connections.
 ///
@@ -226,6 +227,31 @@ impl Memcached {
     }
 }
 
+impl Memcached {
+    /// [`mark`](Store::mark), or an error where there is no room for it.
+    async fn try_mark(&self, key: &Key, seen: Option<Stamp>, mark: Mark) -> Result<bool> {
+        let bare = Entry::bare(mark);
+        if seen.is_none() && mark.until > self.now() {
+            let server = self.server_of(key.name());
+            let link = self.link(server).await?;
+            if self.write_on(server, key, &link, &bare, Mode::Add).await? {
+                return Ok(true);
+            }
+        }
+        if let Some(seen) = seen
+            && self.write_under(key, seen, &bare).await?
+        {
+            return Ok(true);
+        }
+        let judge = |found: Option<&Entry>| match found {
+            found if found.map(|found| found.stamp) != seen => Verdict::Leave(false),
+            None => Verdict::Write(Box::new(bare.clone()), true),
+            Some(found) => Verdict::Write(Box::new(found.clone().marked(mark)), true),
+        };
+        self.change(key, judge).await
+    }
+}
+
 #[async_trait]
 impl Store for Memcached {
     fn clock(&self) -> &Clock {
@@ -272,16 +298,10 @@ impl Store for Memcached {
     }
 
     async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<bool> {
-        let is_gone = entry.gone_after() <= self.now();
-        let mode = match when {
-            When::Always => Some(Mode::Always),
-            // To add what is gone already changes nothing, but may find something there.
-            When::IfAbsent if !is_gone => Some(Mode::Add),
-            _ => None,
-        };
-        if let Some(mode) = mode {
+        if when == When::Always {
             let server = self.server_of(key.name());
             let link = self.link(server).await?;
+            let mode = Mode::Always;
             if self.write_on(server, key, &link, &entry, mode).await? {
                 return Ok(true);
             }
@@ -335,32 +355,20 @@ impl Store for Memcached {
                     _ => return Err(self.odd(group.server, Some(reply))),
                 }
             }
-            self.drop_refused(group.server, &link, &refused).await?;
+            self.drop_refused(group.server, &link, &refused, Mode::Always)
+                .await?;
         }
         left_out.sort_unstable();
         Ok(left_out)
     }
 
     async fn mark(&self, key: &Key, seen: Option<Stamp>, mark: Mark) -> Result<bool> {
-        let bare = Entry::bare(mark);
-        if seen.is_none() && mark.until > self.now() {
-            let server = self.server_of(key.name());
-            let link = self.link(server).await?;
-            if self.write_on(server, key, &link, &bare, Mode::Add).await? {
-                return Ok(true);
-            }
+        match self.try_mark(key, seen, mark).await {
+            // What was there is gone, and a lease with it. A new one counts as placed: the load runs, and
+            // what it gives finds no lease to be kept under.
+            Err(error) if error.kind() == ErrorKind::TooLarge => Ok(seen != Some(mark.stamp)),
+            marked => marked,
         }
-        if let Some(seen) = seen
-            && self.write_under(key, seen, &bare).await?
-        {
-            return Ok(true);
-        }
-        let judge = |found: Option<&Entry>| match found {
-            found if found.map(|found| found.stamp) != seen => Verdict::Leave(false),
-            None => Verdict::Write(Box::new(bare.clone()), true),
-            Some(found) => Verdict::Write(Box::new(found.clone().marked(mark)), true),
-        };
-        self.change(key, judge).await
     }
 
     async fn touch(&self, key: &Key, fresh_until: Moment) -> Result<Option<Head>> {

@@ -20,6 +20,16 @@ pub(super) enum Mode {
     Cas(u64),
 }
 
+impl Mode {
+    /// The state that the item has to be in.
+    pub(super) const fn cas(self) -> Option<u64> {
+        match self {
+            Self::Cas(cas) => Some(cas),
+            Self::Always | Self::Add => None,
+        }
+    }
+}
+
 /// What is put beside a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Beside {

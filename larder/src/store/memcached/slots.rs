@@ -10,7 +10,7 @@ use super::connection::Link;
 use super::reply::{Code, Refusal, Reply};
 use super::request::{Batch, Beside, Mode, What};
 use crate::entry::{Entry, Stamp, Value};
-use crate::{Error, ErrorKind, HEADER, Key, Moment, Result};
+use crate::{Error, ErrorKind, HEADER, Key, MAX_DECODED, Moment, Result};
 
 /// How often an act is begun anew since somebody else wrote in between.
 const MOST_TRIES: u32 = 256;
@@ -93,10 +93,7 @@ impl Memcached {
         link: &Link,
         mode: Mode,
     ) -> bool {
-        let cas = match mode {
-            Mode::Cas(cas) => Some(cas),
-            Mode::Always | Mode::Add => None,
-        };
+        let cas = mode.cas();
         let Life::Until(beside) = life(entry, self.now(), link.server_time()) else {
             batch.delete(key.name(), cas);
             return true;
@@ -214,7 +211,9 @@ impl Memcached {
             }
             Code::NotFound | Code::NotStored | Code::Exists => Ok(false),
             Code::Refused(Refusal::TooLarge | Refusal::NoMemory) => {
-                self.drop_refused(server, link, &[key]).await?;
+                if mode != Mode::Add {
+                    self.drop_refused(server, link, &[key], mode).await?;
+                }
                 Err(refused(&reply.line.code))
             }
             _ => Err(self.odd(server, Some(reply))),
@@ -222,18 +221,21 @@ impl Memcached {
     }
 
     /// Removes what was in slots whose new values the server refused: nothing older is to be served.
+    ///
+    /// Servers up to now do so themselves where memory is short, whatever the condition of the write.
     pub(super) async fn drop_refused(
         &self,
         server: usize,
         link: &Arc<Link>,
         keys: &[&Key],
+        mode: Mode,
     ) -> Result<()> {
         if keys.is_empty() {
             return Ok(());
         }
         let mut batch = link.batch(keys.len());
         for key in keys {
-            batch.delete(key.name(), None);
+            batch.delete(key.name(), mode.cas());
         }
         self.ask_batch(server, link, batch).await.map(|_| ())
     }
@@ -266,7 +268,7 @@ pub(super) fn refused(code: &Code) -> Error {
 pub(super) fn too_large() -> Error {
     let text = "the value is larger than the server keeps";
     Error::new(ErrorKind::TooLarge, "memcached", text)
-        .with_hint("raise `-I`, the largest size of an item: 1m unless told otherwise")
+        .with_hint("raise `-I`, the largest size of an item: 1m unless told otherwise; no value may exceed 64 MiB")
 }
 
 /// Digits without the blanks that a server leaves behind them when it counts down.
@@ -283,7 +285,7 @@ fn without_padding(bytes: &Bytes) -> Bytes {
     }
 }
 
-/// Whether the server keeps an item as large as `entry`; what it does not tell is found out by trying,
+/// Whether `entry` can be read back, and the server keeps an item as large; what it does not tell is found out by trying,
 /// at the cost of the value that was there.
 pub(super) fn fits(key: &Key, entry: &Entry, link: &Link) -> bool {
     let tags = entry.tags.as_ref().map_or(0, |tags| {
@@ -292,7 +294,7 @@ pub(super) fn fits(key: &Key, entry: &Entry, link: &Link) -> bool {
     let body = entry.value.as_ref().map_or(0, Value::len);
     let room = ITEM_ROOM + HEADER + key.name().len() + key.whole().len() + tags + body;
     let largest = link.hello.largest.unwrap_or(u64::MAX);
-    u64::try_from(room).is_ok_and(|room| room <= largest)
+    tags.max(body) as u64 <= MAX_DECODED && room as u64 <= largest
 }
 
 /// Whether `entry` is kept as bare digits, which the server and other languages can count.
