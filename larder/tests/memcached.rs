@@ -698,6 +698,150 @@ async fn clear_is_an_error_where_keys_cannot_be_listed_and_changes_nothing() {
     }
 }
 
+/// How many items the server behind `stream` has.
+fn count(stream: &mut (impl Read + Write)) -> u32 {
+    stream.write_all(b"stats\r\n").unwrap();
+    let stats = fill_with(stream, std::iter::empty(), 0);
+    let (_, count) = stats.split_once("STAT curr_items ").unwrap();
+    count.split_once('\r').unwrap().0.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_thousand_keys_are_cleared_while_others_are_answered() {
+    let server = MemcachedServer::start_with(&["-m", "256"]);
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    let end = "x".repeat(100);
+    let names = (0..100_000).map(|at| format!("shop:1:{at}:{end}"));
+    let names = names.chain((0..1_000).map(|at| format!("other:1:{at}")));
+    assert_eq!(fill_with(&mut stream, names, 1), "MN\r\n");
+    // Far away, so that the list comes faster than keys are deleted.
+    let (url, _) = between(&server, Duration::from_millis(5), |_| {}).await;
+    let store = Memcached::connect(url).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let other = Memcached::connect(server.url()).await.unwrap();
+        tasks.spawn(async move {
+            for at in 0.. {
+                let key = Key::new(format!("other:1:{}", at % 1_000));
+                let found = other.get(&[key], None).await;
+                found.expect("others are answered");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+    }
+
+    store.clear("shop:", "shop").await.unwrap();
+
+    assert!(tasks.try_join_next().is_none(), "they read to the end");
+    // The other prefix's, and the counter.
+    assert_eq!(count(&mut stream), 1_001);
+}
+
+#[tokio::test]
+async fn a_large_table_with_little_in_it_is_cleared_though_its_list_is_silent_for_long() {
+    let server = MemcachedServer::start_with(&["-o", "hashpower=26"]);
+    let limit = Duration::from_millis(50);
+    let builder = Memcached::builder(server.url()).connect_timeout(limit);
+    let store = builder.timeout(limit).connect().await.unwrap();
+    let key = Key::new(":1:k");
+    put(&store, &key, text(store.clock(), "v"), When::Always).await;
+
+    store.clear(":", "").await.unwrap();
+
+    assert_eq!(read(&store, &key).await, None);
+}
+
+#[tokio::test]
+async fn a_server_that_freezes_in_its_list_is_a_timeout() {
+    let server = Arc::new(MemcachedServer::start());
+    let frozen = Arc::clone(&server);
+    let url = answering(&server, move |asked| {
+        if asked.starts_with("lru_crawler") {
+            frozen.freeze();
+        }
+        None
+    });
+    let limit = Duration::from_millis(200);
+    let builder = Memcached::builder(url.await).connect_timeout(limit);
+    let store = builder.timeout(limit).connect().await.unwrap();
+
+    let error = store.clear(":", "").await.unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_had_just_now_is_asked_for_again() {
+    let server = MemcachedServer::start();
+    let times = AtomicU32::new(0);
+    let url = answering(&server, move |asked| {
+        assert!(!asked.contains("metadump all"), "it misses keys");
+        if !asked.contains("metadump") {
+            return None;
+        }
+        match times.fetch_add(1, Ordering::SeqCst) {
+            0 | 2 => Some("ERROR locked try again later\r\n"),
+            1 => Some("BUSY currently processing crawler request\r\n"),
+            _ => None,
+        }
+    });
+    let store = Memcached::connect(url.await).await.unwrap();
+    let key = Key::new(":1:k");
+    put(&store, &key, text(store.clock(), "v"), When::Always).await;
+
+    store.clear(":", "").await.unwrap();
+
+    assert_eq!(read(&store, &key).await, None);
+}
+
+#[tokio::test]
+async fn where_a_list_may_miss_keys_it_is_read_until_nothing_is_in_it() {
+    let server = MemcachedServer::start();
+    let keys = ["a", "b"].map(|name| Key::new(format!(":1:{name}")));
+    for ends in [true, false] {
+        let times = AtomicU32::new(0);
+        let url = answering(&server, move |asked| {
+            if asked.contains("metadump hash") {
+                return Some("BADCLASS invalid class id\r\n");
+            }
+            let misses = asked.contains("metadump all")
+                && (times.fetch_add(1, Ordering::SeqCst) == 0 || !ends);
+            misses.then_some("key=%3a1%3aa exp=-1 la=1 cas=1 fetch=no cls=1 size=70\r\nEND\r\n")
+        });
+        let store = Memcached::connect(url.await).await.unwrap();
+        for key in &keys {
+            put(&store, key, text(store.clock(), "v"), When::Always).await;
+        }
+
+        let cleared = store.clear(":", "").await;
+
+        if ends {
+            cleared.unwrap();
+            let left = store.get(&keys, None).await.unwrap().entries;
+            assert_eq!(left, [None, None]);
+        } else {
+            assert_eq!(cleared.unwrap_err().kind(), ErrorKind::Unavailable);
+        }
+    }
+}
+
+#[tokio::test]
+async fn keys_that_the_server_does_not_remove_are_an_error() {
+    let server = MemcachedServer::start();
+    let url = answering(&server, |asked| {
+        asked
+            .starts_with("md ")
+            .then_some("SERVER_ERROR out of order\r\n")
+    });
+    let store = Memcached::connect(url.await).await.unwrap();
+    let key = Key::new(":1:k");
+    put(&store, &key, text(store.clock(), "v"), When::Always).await;
+
+    let error = store.clear(":", "").await.unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+}
+
 // Several servers.
 
 async fn three(query: &str) -> (Memcached, [MemcachedServer; 3]) {
