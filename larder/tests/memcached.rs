@@ -1066,6 +1066,35 @@ async fn a_frozen_server_is_a_timeout_then_unavailable_and_late_acts_come_before
     assert_eq!(value(&store, &key).await, Some(Value::Bytes("new".into())));
 }
 
+#[tokio::test]
+async fn callers_with_less_patience_than_the_store_do_not_wait_for_a_frozen_server_for_ever() {
+    let server = MemcachedServer::start();
+    let builder = Memcached::builder(server.url()).timeout(Duration::from_millis(300));
+    let store = builder.connect().await.unwrap();
+    let key = [Key::new(":1:k")];
+    let patience = Duration::from_millis(50);
+    server.freeze();
+    let (mut waits, began) = (0, std::time::Instant::now());
+
+    let error = loop {
+        assert!(began.elapsed() < Duration::from_secs(5), "all wait in vain");
+        match tokio::time::timeout(patience, store.heads(&key)).await {
+            Ok(answer) => break answer.unwrap_err(),
+            Err(_) => waits += 1,
+        }
+    };
+
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!((2..20).contains(&waits), "{waits}");
+    for _ in 0..100 {
+        let answer = tokio::time::timeout(patience, store.heads(&key)).await;
+        answer.expect("they fail at once").unwrap_err();
+    }
+    server.thaw();
+    back(&store).await;
+    store.heads(&key).await.unwrap();
+}
+
 /// A server that counts connections, and answers none.
 async fn mute(hang_up: bool) -> (Memcached, Arc<AtomicU32>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

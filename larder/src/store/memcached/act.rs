@@ -160,6 +160,7 @@ impl Memcached {
         match failed {
             Failed::Broken(why) => connector.broke(Fault::Over(why)),
             Failed::Owing => connector.broke(Fault::Late),
+            Failed::Full => connector.broke(Fault::Full),
             Failed::Late => {
                 let does = format!("did not answer within {:?}", connector.limits.timeout);
                 connector.complaint(ErrorKind::Timeout, &does)
@@ -203,6 +204,8 @@ enum Failed {
     Broken(String),
     /// They were not sent.
     Owing,
+    /// Nor were these.
+    Full,
     Late,
 }
 
@@ -211,6 +214,7 @@ impl From<Fault> for Failed {
         match fault {
             Fault::Over(why) => Self::Broken(why),
             Fault::Late => Self::Owing,
+            Fault::Full => Self::Full,
         }
     }
 }

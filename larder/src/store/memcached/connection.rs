@@ -5,12 +5,12 @@
 //! commands, and each carries the number of its command: one that does not fit breaks the
 //! connection, so that nobody is ever given another's. A caller that goes away only stops waiting.
 //!
-//! After a reply that did not come in time the connection is *late*: callers fail at once until the
-//! server goes on. It is not replaced before long, since commands still on their way could reach the
+//! After a reply that did not come in time the connection is *late*, whether or not its caller still
+//! waits: callers fail at once until the server goes on. It is not replaced before long, since commands still on their way could reach the
 //! server after those of the next connection, and undo them.
 
 use std::collections::VecDeque;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::reply::{Broken, Code, Parsed, Reply, parse};
 use super::request::Batch;
@@ -34,6 +34,11 @@ const AHEAD: usize = 1 << 20;
 /// Values from this size on keep the memory that they were read into; smaller ones are copied out of it.
 const LARGE: usize = 32 * 1024;
 
+/// Bytes that may wait to be sent, besides those of one batch that finds nobody before it.
+const MOST_WAITING: usize = 128 << 20;
+/// What somebody who waits costs besides the bytes.
+const WAITER: usize = 256;
+
 /// A stream of bytes both ways.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -46,6 +51,8 @@ pub(super) enum Fault {
     Over(String),
     /// The server still owes replies, and is not asked for more.
     Late,
+    /// More waits to be sent than is kept.
+    Full,
 }
 
 /// What was learned about a server when it was connected to.
@@ -82,7 +89,7 @@ impl Link {
         timeout: Duration,
     ) -> Self {
         let wire = Arc::new(Wire::default());
-        let mut driver = Driver::new(stream, Arc::clone(&wire));
+        let mut driver = Driver::new(stream, Arc::clone(&wire), timeout);
         drop(clock.spawn(async move {
             let why = std::future::poll_fn(|context| driver.turn(context)).await;
             driver.wire.end(why);
@@ -110,10 +117,14 @@ impl Link {
             missing: count,
             got: Vec::with_capacity(count as usize),
             tell,
+            since: Instant::now(),
         };
         let driver = {
             let mut outbox = self.wire.outbox();
             outbox.check().map_err(|late| self.wire.fault(late))?;
+            if !outbox.has_room_for(bytes.len()) {
+                return Err(Fault::Full);
+            }
             outbox.bytes.extend_from_slice(&bytes);
             outbox.waiting.push_back(waiter);
             outbox.driver.take()
@@ -192,6 +203,12 @@ impl Outbox {
             (false, None) => Ok(()),
         }
     }
+
+    /// Whether `more` bytes may wait as well; those that find nobody before them always may.
+    fn has_room_for(&self, more: usize) -> bool {
+        let waiting = self.bytes.len() + self.waiting.len() * WAITER;
+        waiting == 0 || waiting + more <= MOST_WAITING
+    }
 }
 
 impl Wire {
@@ -229,6 +246,7 @@ struct Waiter {
     missing: u32,
     got: Vec<Reply>,
     tell: oneshot::Sender<Vec<Reply>>,
+    since: Instant,
 }
 
 /// Moves bytes both ways, in a task of its own.
@@ -242,6 +260,10 @@ struct Driver {
     /// How many bytes the reply at the front of the input is known to need.
     missing: usize,
     waiting: VecDeque<Waiter>,
+    limit: Duration,
+    alarm: Option<Pin<Box<Sleep>>>,
+    /// When the last reply came.
+    heard: Instant,
 }
 
 impl Drop for Driver {
@@ -256,7 +278,7 @@ impl Drop for Driver {
 type Why = String;
 
 impl Driver {
-    fn new(stream: Box<dyn Stream>, wire: Arc<Wire>) -> Self {
+    fn new(stream: Box<dyn Stream>, wire: Arc<Wire>, limit: Duration) -> Self {
         Self {
             stream,
             wire,
@@ -266,6 +288,9 @@ impl Driver {
             input: BytesMut::new(),
             missing: 1,
             waiting: VecDeque::new(),
+            limit,
+            alarm: None,
+            heard: Instant::now(),
         }
     }
 
@@ -280,8 +305,29 @@ impl Driver {
                 .and_then(|wrote| Ok(self.read(context)? || wrote));
             match moved {
                 Ok(true) => {}
-                Ok(false) => return Poll::Pending,
+                Ok(false) => {
+                    self.watch(context);
+                    return Poll::Pending;
+                }
                 Err(why) => return Poll::Ready(Some(why)),
+            }
+        }
+    }
+
+    /// Notes when a reply is late. Callers do so too, but one with less patience has gone away by then.
+    fn watch(&mut self, context: &mut Context<'_>) {
+        let Some(oldest) = self.waiting.front() else {
+            return;
+        };
+        let due = oldest.since.max(self.heard) + self.limit;
+        let alarm = (self.alarm).get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        while alarm.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            if due <= now {
+                self.wire.outbox().late_since.get_or_insert(now);
+                alarm.as_mut().reset(now + self.limit);
+            } else {
+                alarm.as_mut().reset(due);
             }
         }
     }
@@ -369,6 +415,7 @@ impl Driver {
             }
         }
         if any {
+            self.heard = Instant::now();
             self.wire.outbox().late_since = None;
         }
         Ok(())
@@ -409,3 +456,7 @@ impl Driver {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

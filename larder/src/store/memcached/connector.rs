@@ -251,6 +251,7 @@ impl Connector {
     pub(super) fn broke(&self, fault: Fault) -> Error {
         match fault {
             Fault::Late => self.complaint(ErrorKind::Unavailable, "still owes earlier answers"),
+            Fault::Full => self.complaint(ErrorKind::Unavailable, "takes less than it is sent"),
             Fault::Over(why) => self
                 .complaint(ErrorKind::Unavailable, "broke the connection")
                 .with_source(self.server.without_password(&why)),
