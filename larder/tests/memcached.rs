@@ -890,7 +890,7 @@ async fn keys_are_spread_and_batches_answer_in_order() {
 }
 
 #[tokio::test]
-async fn keys_of_a_server_that_is_down_are_errors_and_do_not_move() {
+async fn keys_of_a_server_that_is_down_are_misses_and_do_not_move() {
     let (store, mut servers) = three("").await;
     let keys = many_keys();
     let entry = || text(store.clock(), "v");
@@ -901,17 +901,24 @@ async fn keys_of_a_server_that_is_down_are_errors_and_do_not_move() {
     servers[1].kill();
 
     for (key, is_of_dead) in keys.iter().zip(&of_dead) {
-        let found = store.get(std::slice::from_ref(key), None).await;
-        assert_eq!(found.is_err(), *is_of_dead, "{key}");
-        assert_eq!(
-            store.put(key, entry(), When::Always).await.is_err(),
-            *is_of_dead
-        );
+        assert_eq!(read(&store, key).await.is_none(), *is_of_dead, "{key}");
+        let written = store.put(key, entry(), When::Always).await;
+        assert_eq!(written.is_err(), *is_of_dead);
+        let kind = written.err().map(|error| error.kind());
+        assert!(kind.is_none_or(|kind| kind == ErrorKind::Unavailable));
+        let deleted = store.delete(std::slice::from_ref(key)).await;
+        assert_eq!(deleted.is_err(), *is_of_dead, "{key}");
+        let _ = store.put(key, entry(), When::Always).await;
     }
-    assert_eq!(
-        store.get(&keys, None).await.unwrap_err().kind(),
-        ErrorKind::Unavailable
-    );
+    let found = store.get(&keys, None).await.unwrap().entries;
+    let heads = store.heads(&keys).await.unwrap();
+    for (at, is_of_dead) in of_dead.iter().enumerate() {
+        assert_eq!(found[at].is_none(), *is_of_dead, "{}", keys[at]);
+        assert_eq!(heads[at].is_none(), *is_of_dead, "{}", keys[at]);
+    }
+    assert!(store.delete(&keys).await.is_err());
+    let left = store.get(&keys, None).await.unwrap().entries;
+    assert_eq!(left.iter().flatten().count(), 0, "the others are deleted");
 
     servers[1].start_again();
     for (key, is_of_dead) in keys.iter().zip(&of_dead) {
@@ -923,6 +930,180 @@ async fn keys_of_a_server_that_is_down_are_errors_and_do_not_move() {
         }
         assert_eq!(has(&servers[1], key), *is_of_dead, "{key}");
     }
+}
+
+/// Three servers, the position of the one that keeps the numbers, and a name whose key is on another.
+async fn three_with_home() -> (Memcached, [MemcachedServer; 3], usize, String) {
+    let (store, servers) = three("").await;
+    store.raise(tags("", &["t".into()])).await.unwrap();
+    let seq = Key::new(":@:seq");
+    let home = servers.iter().position(|server| has(server, &seq)).unwrap();
+    let name = elsewhere(&store, &servers[home]).await;
+    (store, servers, home, name)
+}
+
+/// A name whose key is not on `server`.
+async fn elsewhere(store: &Memcached, server: &MemcachedServer) -> String {
+    for at in 0.. {
+        let key = Key::new(format!(":1:probe{at}"));
+        put(store, &key, text(store.clock(), "v"), When::Always).await;
+        let is_there = has(server, &key);
+        store.delete(std::slice::from_ref(&key)).await.unwrap();
+        if !is_there {
+            return format!("probe{at}");
+        }
+    }
+    unreachable!("three servers share the keys")
+}
+
+#[tokio::test]
+async fn while_the_numbers_are_away_what_has_no_tags_is_served_and_kept() {
+    let (store, mut servers, home, name) = three_with_home().await;
+    let cache = Cache::new(store.clone());
+    let loads = Arc::new(AtomicU32::new(0));
+    let fetch = || async {
+        let loads = Arc::clone(&loads);
+        let load = || async move { Ok::<_, Infallible>(loads.fetch_add(1, Ordering::SeqCst)) };
+        cache.fetch(&name, load).await.unwrap()
+    };
+    assert_eq!(fetch().await, 0);
+    servers[home].kill();
+
+    assert_eq!(fetch().await, 0, "a hit");
+    cache.delete(&name).await.unwrap();
+    assert_eq!(fetch().await, 1);
+    assert_eq!(fetch().await, 1, "it was kept");
+
+    assert!(cache.invalidate(["t"]).await.is_err());
+    assert!(store.get(&[], Some(tags("", &[]))).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_numbers_are_away_what_has_tags_is_loaded_by_each_and_not_kept() {
+    let (store, mut servers, home, name) = three_with_home().await;
+    let loads = Arc::new(AtomicU32::new(0));
+    let fetch = |cache: &Cache, declared: bool| {
+        let (cache, name, loads) = (cache.clone(), name.clone(), Arc::clone(&loads));
+        async move {
+            let load = || async move {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                Ok::<_, Infallible>(loads.fetch_add(1, Ordering::SeqCst))
+            };
+            let fetch = cache.fetch(&name, load);
+            let fetch = if declared { fetch.tags(["t"]) } else { fetch };
+            fetch.await.unwrap()
+        }
+    };
+    let first = Cache::new(store.clone());
+    assert_eq!(fetch(&first, true).await, 0);
+    assert_eq!(fetch(&first, true).await, 0, "a hit");
+    servers[home].kill();
+
+    // Whether or not the process has met the tags before.
+    for cache in [&first, &Cache::new(store.clone())] {
+        let before = loads.load(Ordering::SeqCst);
+        let began = std::time::Instant::now();
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            tasks.spawn(fetch(cache, true));
+        }
+        tasks.join_all().await;
+        assert_eq!(loads.load(Ordering::SeqCst), before + 10);
+        let took = began.elapsed();
+        assert!(
+            took < Duration::from_secs(2),
+            "none waits for another: {took:?}"
+        );
+    }
+    // Nor does one serve it that has to learn of its tags from itself.
+    let before = loads.load(Ordering::SeqCst);
+    assert_eq!(fetch(&Cache::new(store.clone()), false).await, before);
+
+    servers[home].start_again();
+    back(&store).await;
+    let now = loads.load(Ordering::SeqCst);
+    assert_eq!(fetch(&first, true).await, now, "numbers of another run");
+    assert_eq!(fetch(&first, true).await, now, "a hit again");
+}
+
+/// What stands before `server` and can shut out who is behind it: the first connection is closed and no
+/// other is let in, but those that are open go on.
+async fn gate(server: &MemcachedServer) -> (String, tokio::sync::watch::Sender<bool>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (shut, is_shut) = tokio::sync::watch::channel(false);
+    let to = server.port();
+    tokio::spawn(async move {
+        for number in 0.. {
+            let Ok((mut client, _)) = listener.accept().await else {
+                return;
+            };
+            let mut is_shut = is_shut.clone();
+            if *is_shut.borrow() {
+                continue;
+            }
+            tokio::spawn(async move {
+                let mut server = tokio::net::TcpStream::connect(("127.0.0.1", to))
+                    .await
+                    .unwrap();
+                let copy = tokio::io::copy_bidirectional(&mut client, &mut server);
+                tokio::select! {
+                    _ = copy => {}
+                    _ = is_shut.wait_for(|is_shut| *is_shut && number == 0) => {}
+                }
+            });
+        }
+    });
+    (format!("127.0.0.1:{port}"), shut)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_from_before_an_invalidation_that_could_not_be_heard_of_is_nobody_elses() {
+    let servers = [(); 3].map(|()| MemcachedServer::start());
+    let (mut hosts, mut gates) = (Vec::new(), Vec::new());
+    for server in &servers {
+        let (host, shut) = gate(server).await;
+        hosts.push(host);
+        gates.push(shut);
+    }
+    let url = format!("memcached://{}", hosts.join(","));
+    let here = Memcached::connect(url.as_str()).await.unwrap();
+    let there = Cache::new(Memcached::connect(url.as_str()).await.unwrap());
+    there.invalidate(["t"]).await.unwrap();
+    let seq = Key::new(":@:seq");
+    let home = servers.iter().position(|server| has(server, &seq)).unwrap();
+    let name = elsewhere(&here, &servers[home]).await;
+    gates[home].send_replace(true);
+    while here.get(&[], Some(tags("", &[]))).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let here = Cache::new(here);
+    let row = Arc::new(AtomicU32::new(1));
+    let fetch = || {
+        let (here, inner, row, name) = (here.clone(), here.clone(), Arc::clone(&row), name.clone());
+        async move {
+            let load = || async move {
+                // Its tag is known only by what it reads.
+                let read = move || async move { Ok::<_, Infallible>(row.load(Ordering::SeqCst)) };
+                let read = inner.fetch("inner", read).tags(["t"]).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                Ok::<_, Infallible>(read)
+            };
+            here.fetch(&name, load).await.unwrap()
+        }
+    };
+    let early = tokio::spawn(fetch());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    row.store(2, Ordering::SeqCst);
+    there.invalidate(["t"]).await.unwrap();
+
+    assert_eq!(fetch().await, 2);
+    assert_eq!(early.await.unwrap(), 1);
+    gates[home].send_replace(false);
+    while here.invalidate(["other"]).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(fetch().await, 2);
 }
 
 #[tokio::test]

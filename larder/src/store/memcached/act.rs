@@ -23,6 +23,9 @@ struct Asked {
     told: oneshot::Receiver<Vec<Reply>>,
 }
 
+/// What a server says, and on which link.
+pub(super) type Answer = Result<(Arc<Link>, Vec<Reply>)>;
+
 /// What one server is asked: how many commands, and which part of the whole they are.
 pub(super) struct Part {
     pub(super) server: usize,
@@ -98,36 +101,50 @@ impl Memcached {
             .map_err(|failed| self.failed(server, failed))
     }
 
-    /// Asks several servers at the same time.
+    /// Asks several servers at the same time; each is asked, whatever becomes of the others.
+    pub(super) async fn ask_each(
+        &self,
+        parts: &[Part],
+        again: Again,
+        build: impl Fn(usize, &Link, &mut Batch) + Send + Sync,
+    ) -> Vec<Answer> {
+        let mut asked = Vec::with_capacity(parts.len());
+        for (at, part) in parts.iter().enumerate() {
+            let build = |link: &Link, batch: &mut Batch| build(at, link, batch);
+            let link = self.link(part.server).await;
+            asked.push(link.map(|link| start(&link, part.count, build)));
+        }
+        let mut answers = Vec::with_capacity(parts.len());
+        for (at, (part, asked)) in parts.iter().zip(asked).enumerate() {
+            let answer = match asked {
+                Ok(Ok(asked)) => self.finish(part.server, asked).await,
+                Ok(Err(failed)) => Err(failed),
+                Err(error) => {
+                    answers.push(Err(error));
+                    continue;
+                }
+            };
+            let build = |link: &Link, batch: &mut Batch| build(at, link, batch);
+            answers.push(match answer {
+                Ok(answer) => Ok(answer),
+                Err(Failed::Broken(_)) if again == Again::Once => {
+                    self.ask(part.server, part.count, Again::Never, build).await
+                }
+                Err(failed) => Err(self.failed(part.server, failed)),
+            });
+        }
+        answers
+    }
+
+    /// Asks several servers at the same time, all of which have to answer.
     pub(super) async fn ask_all(
         &self,
         parts: &[Part],
         again: Again,
         build: impl Fn(usize, &Link, &mut Batch) + Send + Sync,
     ) -> Result<Vec<(Arc<Link>, Vec<Reply>)>> {
-        let mut asked = Vec::with_capacity(parts.len());
-        for (at, part) in parts.iter().enumerate() {
-            let link = self.link(part.server).await?;
-            let build = |link: &Link, batch: &mut Batch| build(at, link, batch);
-            asked.push(start(&link, part.count, build));
-        }
-        let mut answers = Vec::with_capacity(parts.len());
-        for (at, (part, asked)) in parts.iter().zip(asked).enumerate() {
-            let answer = match asked {
-                Ok(asked) => self.finish(part.server, asked).await,
-                Err(failed) => Err(failed),
-            };
-            let build = |link: &Link, batch: &mut Batch| build(at, link, batch);
-            answers.push(match answer {
-                Ok(answer) => answer,
-                Err(Failed::Broken(_)) if again == Again::Once => {
-                    self.ask(part.server, part.count, Again::Never, build)
-                        .await?
-                }
-                Err(failed) => return Err(self.failed(part.server, failed)),
-            });
-        }
-        Ok(answers)
+        let answers = self.ask_each(parts, again, build).await;
+        answers.into_iter().collect()
     }
 
     async fn ask_once(

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::address::Address;
@@ -77,7 +78,7 @@ impl MemcachedBuilder {
     }
 
     /// Lets other servers keep the keys of a server that cannot be reached. Default: off, or as the
-    /// URL says (`?eject=true`).
+    /// URL says (`?eject=true`): reads of those keys are misses, and writes of them errors.
     ///
     /// Outside the promise: when the server comes back it still has what was deleted meanwhile, and
     /// processes may differ about who is out.
@@ -123,6 +124,7 @@ impl MemcachedBuilder {
             servers: address.servers()?.into_iter().map(connector).collect(),
             ring: Ring::new(&address.places, &address.weights),
             leases: Leases::default(),
+            without: AtomicU64::new(0),
             address,
             clock: self.clock.clone(),
         })))

@@ -11,8 +11,9 @@
 //! `space:@:t:tag`, all on one server.
 //!
 //! *Several servers.* A key belongs to a server by consistent hashing, as libmemcached does it
-//! (`KETAMA_WEIGHTED`), and stays there: while its server is down, reading and writing it are errors,
-//! which caches treat as misses.
+//! (`KETAMA_WEIGHTED`), and stays there: while one of several servers is down, reads of its keys are
+//! misses, and writes of them errors. Where it is the one that keeps the numbers, entries with tags are
+//! misses as well, nothing made with tags is kept, and invalidations are errors.
 //!
 //! *Restarts.* A server that was restarted has forgotten everything, tags' numbers included, so that
 //! tagged entries on other servers are misses. One that keeps its memory in a file (`-e`) is told by its
@@ -27,6 +28,7 @@
 //! | --- | --- |
 //! | `act.rs` | how commands are sent, and once more |
 //! | `address.rs` | URLs, and how to show them without the password |
+//! | `away.rs` | reading on while the numbers' server is down |
 //! | `builder.rs` | settings |
 //! | `clear.rs` | removing by listing |
 //! | `connection.rs` | one connection that many share |
@@ -41,6 +43,7 @@
 
 mod act;
 mod address;
+mod away;
 mod builder;
 mod clear;
 mod connection;
@@ -56,6 +59,7 @@ mod sums;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use async_trait::async_trait;
 
@@ -76,6 +80,16 @@ use crate::{Clock, ErrorKind, Key, Moment, Result};
 
 /// Keeps entries on memcached servers; a clone shares the connections.
 ///
+/// *Of several servers one may be down.* Reads of its keys are then misses, and writes of them errors;
+/// no other server takes its keys, unless [told to](MemcachedBuilder::eject). The numbers of a tag space
+/// are all on one server: while that one is down, what has tags is a miss, nothing made with tags is
+/// kept, and what needs the numbers is an error: `invalidate`, `clear`, a `set` with tags. With one
+/// server alone all of this is an error. A [`Forgiving`](crate::wrap::Forgiving) around several servers
+/// knows them as one: while it owes one of them a write, it trusts none.
+///
+/// *What is listed is cleared.* `clear` lists the keys of every server, which takes a moment; a load that
+/// begins meanwhile may be kept.
+///
 /// ```no_run
 /// # async fn example() -> larder::Result<()> {
 /// use larder::store::Memcached;
@@ -94,6 +108,8 @@ struct Inner {
     leases: Leases,
     address: Address,
     clock: Clock,
+    /// Reads that had to go without numbers.
+    without: AtomicU64,
 }
 
 impl Memcached {
@@ -181,23 +197,31 @@ impl Memcached {
         Ok(())
     }
 
+    /// Puts what is found at the keys of `groups` into `entries`; says how many servers have answered.
     async fn get_entries(
         &self,
         keys: &[Key],
         groups: &[Group],
         entries: &mut [Option<Entry>],
-    ) -> Result<()> {
+    ) -> Result<usize> {
         let parts: Vec<Part> = groups.iter().map(|group| group.part(1)).collect();
         let read = |part: usize, _: &Link, batch: &mut Batch| {
             for at in &groups[part].keys {
                 batch.get(keys[*at].name(), What::Value);
             }
         };
-        let answers = self.ask_all(&parts, Again::Once, read).await?;
-        for (group, (link, replies)) in groups.iter().zip(answers) {
-            self.fill(group, keys, &link, &replies, entries)?;
+        let mut answered = 0;
+        let answers = self.ask_each(&parts, Again::Once, read).await;
+        for (group, answer) in groups.iter().zip(answers) {
+            match answer {
+                Ok((link, replies)) => self.fill(group, keys, &link, &replies, entries)?,
+                // Its keys are misses.
+                Err(error) if self.is_away(&error) => continue,
+                Err(error) => return Err(error),
+            }
+            answered += 1;
         }
-        Ok(())
+        Ok(answered)
     }
 
     /// Reads the keys of a space's own server, and after them the space's numbers.
@@ -279,10 +303,14 @@ impl Store for Memcached {
             },
         };
         // Numbers older than an entry could hide an invalidation: other servers answer first.
-        self.get_entries(keys, &groups, &mut entries).await?;
-        let numbers = self
-            .get_with_numbers(keys, home, tags, &mut entries)
-            .await?;
+        let answered = self.get_entries(keys, &groups, &mut entries).await?;
+        let numbers = self.get_with_numbers(keys, home, tags, &mut entries);
+        let numbers = match numbers.await {
+            Err(error) if answered > 0 && self.is_away(&error) => {
+                self.go_without_numbers(tags, &mut entries)
+            }
+            numbers => numbers?,
+        };
         Ok(Found {
             entries,
             numbers: Some(numbers),
