@@ -1194,6 +1194,45 @@ async fn entries_of_another_run_of_the_server_are_misses_unless_trusted() {
 }
 
 #[tokio::test]
+async fn what_a_memory_file_keeps_over_a_restart_is_a_miss_unless_trusted() {
+    let mut server = MemcachedServer::start_with(&["-e", "{folder}/memory"]);
+    let store = Memcached::connect(server.url()).await.unwrap();
+    let trusting = Memcached::builder(server.url()).trust_restarts();
+    let trusting = trusting.connect().await.unwrap();
+    let [key, trusted] = ["k", "trusted"].map(|name| Key::new(format!(":1:{name}")));
+    put(&store, &key, text(store.clock(), "v"), When::Always).await;
+    put(&trusting, &trusted, text(store.clock(), "v"), When::Always).await;
+    let era = numbers(&store, &[]).await.era;
+
+    let stats = server.say("stats\r\n");
+    let (process, _) = stats
+        .strip_prefix("STAT pid ")
+        .unwrap()
+        .split_once('\r')
+        .unwrap();
+    let stop = std::process::Command::new("kill")
+        .args(["-USR1", process])
+        .status();
+    assert!(stop.unwrap().success());
+    // It takes its file back only after another second has begun.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    server.start_again();
+    back(&store).await;
+    back(&trusting).await;
+
+    assert!(
+        has(&server, &key) && has(&server, &trusted),
+        "they were kept"
+    );
+    assert_eq!(read(&store, &key).await, None);
+    assert_ne!(numbers(&store, &[]).await.era, era);
+    assert_eq!(
+        value(&trusting, &trusted).await,
+        Some(Value::Bytes("v".into()))
+    );
+}
+
+#[tokio::test]
 async fn an_idle_connection_that_died_costs_a_call_nothing() {
     let server = MemcachedServer::start_with(&["-o", "idle_timeout=1"]);
     let store = Memcached::connect(server.url()).await.unwrap();

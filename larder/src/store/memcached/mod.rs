@@ -17,7 +17,7 @@
 //!
 //! *Restarts.* A server that was restarted has forgotten everything, tags' numbers included, so that
 //! tagged entries on other servers are misses. One that keeps its memory in a file (`-e`) is told by its
-//! start time, which is read at each connect and stands in every frame, but not beside bare digits.
+//! process and start time, which are read at each connect and stand in every frame, but not beside bare digits.
 //!
 //! *What it does not do.* It takes no part in SASL or the binary protocol. Never does it flush a
 //! server: [`clear`](crate::store::Store::clear) lists the keys, and is an error where that is switched

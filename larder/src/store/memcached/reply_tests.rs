@@ -205,6 +205,57 @@ fn no_damage_makes_the_reader_panic_or_depend_on_how_bytes_arrive() {
 }
 
 #[test]
+fn whatever_is_said_nothing_panics_and_little_is_asked_for() {
+    let mut chance = fastrand::Rng::with_seed(5);
+    let words: [&[u8]; 16] = [
+        b"VA ",
+        b"HD",
+        b"EN",
+        b"ERROR ",
+        b"\r\n",
+        b"\n",
+        b" ",
+        b"O",
+        b"c",
+        b"t-1",
+        b"f",
+        b"-",
+        b"0",
+        b"99999999999999999999",
+        b"1073741824",
+        b"\xff\x00",
+    ];
+    let mut bytes = Vec::new();
+    for round in 0..400_000 {
+        // Half of it is a stream that was cut and glued, the rest is made of what replies are made of.
+        if round % 2 == 0 {
+            let (other, _) = stream(&mut chance);
+            bytes.truncate(chance.usize(0..=bytes.len().min(200)));
+            bytes.extend_from_slice(&other[chance.usize(0..other.len())..]);
+        } else {
+            bytes.clear();
+            for _ in 0..chance.usize(1..12) {
+                bytes.extend_from_slice(chance.choice(words).expect("one of many"));
+            }
+        }
+        match parse(&bytes) {
+            Ok(Parsed::Short(missing)) => {
+                assert!((1..=LARGEST_VALUE + 2).contains(&missing), "{bytes:?}");
+            }
+            Ok(Parsed::Whole { line, value, used }) => {
+                assert!(value.end <= used && used <= bytes.len(), "{bytes:?}");
+                let before = parse(&bytes[..used - 1]);
+                assert!(matches!(before, Ok(Parsed::Short(1..))), "{bytes:?}");
+                if let Code::Refused(Refusal::Other(text)) = line.code {
+                    assert!(text.len() <= 3 * LONGEST_LINE, "{bytes:?}");
+                }
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+#[test]
 fn a_stated_length_says_how_much_is_missing() {
     assert_eq!(parse(b"VA 100 O1\r\nabc"), Ok(Parsed::Short(99)));
     assert_eq!(parse(b""), Ok(Parsed::Short(1)));
