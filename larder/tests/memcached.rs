@@ -1258,6 +1258,8 @@ async fn a_frozen_server_is_a_timeout_then_unavailable_and_late_acts_come_before
     let key = Key::new(":1:k");
 
     server.freeze();
+    // It stops a moment after it was told to.
+    tokio::time::sleep(Duration::from_millis(50)).await;
     let late = text(store.clock(), "late");
     let error = store.put(&key, late, When::Always).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
@@ -1686,7 +1688,9 @@ async fn a_unix_socket_is_an_address() {
     let path = server.folder().join("m.sock").display().to_string();
     let url = format!("memcached+unix://{path}");
 
-    let store = Memcached::connect(url.as_str()).await.unwrap();
+    let store = Memcached::lazy(url.as_str()).unwrap();
+    // The file is there a moment before anybody listens.
+    back(&store).await;
 
     let key = Key::new(":1:k");
     put(&store, &key, text(store.clock(), "v"), When::Always).await;
