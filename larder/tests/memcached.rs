@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use larder::store::{Memcached, Numbers, Store, Sum, Tags, When};
+use larder::wrap::Forgiving;
 use larder::{Cache, Clock, Entry, ErrorKind, Key, Mark, Moment, Stamp, State, Tag, Tagged, Value};
 use support::MemcachedServer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -938,22 +939,22 @@ async fn three_with_home() -> (Memcached, [MemcachedServer; 3], usize, String) {
     store.raise(tags("", &["t".into()])).await.unwrap();
     let seq = Key::new(":@:seq");
     let home = servers.iter().position(|server| has(server, &seq)).unwrap();
-    let name = elsewhere(&store, &servers[home]).await;
+    let [name, _] = elsewhere(&store, &servers[home]).await;
     (store, servers, home, name)
 }
 
-/// A name whose key is not on `server`.
-async fn elsewhere(store: &Memcached, server: &MemcachedServer) -> String {
-    for at in 0.. {
-        let key = Key::new(format!(":1:probe{at}"));
+/// Two names whose keys are not on `server`.
+async fn elsewhere(store: &Memcached, server: &MemcachedServer) -> [String; 2] {
+    let mut names = Vec::new();
+    for key in many_keys() {
         put(store, &key, text(store.clock(), "v"), When::Always).await;
-        let is_there = has(server, &key);
-        store.delete(std::slice::from_ref(&key)).await.unwrap();
-        if !is_there {
-            return format!("probe{at}");
+        if !has(server, &key) {
+            names.push(key.name().strip_prefix(":1:").unwrap().to_owned());
         }
+        store.delete(std::slice::from_ref(&key)).await.unwrap();
     }
-    unreachable!("three servers share the keys")
+    names.truncate(2);
+    names.try_into().expect("three servers share the keys")
 }
 
 #[tokio::test]
@@ -976,6 +977,9 @@ async fn while_the_numbers_are_away_what_has_no_tags_is_served_and_kept() {
 
     assert!(cache.invalidate(["t"]).await.is_err());
     assert!(store.get(&[], Some(tags("", &[]))).await.is_err());
+    let found = store.get(&many_keys(), Some(tags("", &[]))).await.unwrap();
+    let there = found.entries.iter().flatten().count();
+    assert_eq!(there, 1, "the others are misses, on whatever server");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -1026,6 +1030,32 @@ async fn while_the_numbers_are_away_what_has_tags_is_loaded_by_each_and_not_kept
     assert_eq!(fetch(&first, true).await, now, "a hit again");
 }
 
+#[tokio::test]
+async fn with_forgiveness_keys_of_a_server_that_is_down_are_loaded_and_the_others_are_hits() {
+    let (store, mut servers) = three("").await;
+    let cache = Cache::new(Forgiving::new(store));
+    let load = |value: u32| move || async move { Ok::<_, Infallible>(value) };
+    for key in many_keys() {
+        assert_eq!(cache.fetch(key.name(), load(1)).await.unwrap(), 1);
+    }
+    servers[1].kill();
+    let began = std::time::Instant::now();
+    let mut loaded = 0;
+    for round in 0..3 {
+        for key in many_keys() {
+            let found = cache.fetch(key.name(), load(2)).await.unwrap();
+            loaded += u32::from(found == 2);
+        }
+        let most = 60 * (round + 1);
+        assert!(
+            (1..most).contains(&loaded),
+            "{loaded} of {most} were loaded"
+        );
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
 /// What stands before `server` and can shut out who is behind it: the first connection is closed and no
 /// other is let in, but those that are open go on.
 async fn gate(server: &MemcachedServer) -> (String, tokio::sync::watch::Sender<bool>) {
@@ -1072,7 +1102,7 @@ async fn a_load_from_before_an_invalidation_that_could_not_be_heard_of_is_nobody
     there.invalidate(["t"]).await.unwrap();
     let seq = Key::new(":@:seq");
     let home = servers.iter().position(|server| has(server, &seq)).unwrap();
-    let name = elsewhere(&here, &servers[home]).await;
+    let [name, inner_name] = elsewhere(&here, &servers[home]).await;
     gates[home].send_replace(true);
     while here.get(&[], Some(tags("", &[]))).await.is_ok() {
         tokio::task::yield_now().await;
@@ -1080,12 +1110,13 @@ async fn a_load_from_before_an_invalidation_that_could_not_be_heard_of_is_nobody
     let here = Cache::new(here);
     let row = Arc::new(AtomicU32::new(1));
     let fetch = || {
-        let (here, inner, row, name) = (here.clone(), here.clone(), Arc::clone(&row), name.clone());
+        let (here, inner, row) = (here.clone(), here.clone(), Arc::clone(&row));
+        let (name, inner_name) = (name.clone(), inner_name.clone());
         async move {
             let load = || async move {
                 // Its tag is known only by what it reads.
                 let read = move || async move { Ok::<_, Infallible>(row.load(Ordering::SeqCst)) };
-                let read = inner.fetch("inner", read).tags(["t"]).await.unwrap();
+                let read = inner.fetch(inner_name, read).tags(["t"]).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 Ok::<_, Infallible>(read)
             };

@@ -197,31 +197,29 @@ impl Memcached {
         Ok(())
     }
 
-    /// Puts what is found at the keys of `groups` into `entries`; says how many servers have answered.
+    /// Puts what is found at the keys of `groups` into `entries`.
     async fn get_entries(
         &self,
         keys: &[Key],
         groups: &[Group],
         entries: &mut [Option<Entry>],
-    ) -> Result<usize> {
+    ) -> Result<()> {
         let parts: Vec<Part> = groups.iter().map(|group| group.part(1)).collect();
         let read = |part: usize, _: &Link, batch: &mut Batch| {
             for at in &groups[part].keys {
                 batch.get(keys[*at].name(), What::Value);
             }
         };
-        let mut answered = 0;
         let answers = self.ask_each(&parts, Again::Once, read).await;
         for (group, answer) in groups.iter().zip(answers) {
             match answer {
                 Ok((link, replies)) => self.fill(group, keys, &link, &replies, entries)?,
                 // Its keys are misses.
-                Err(error) if self.is_away(&error) => continue,
+                Err(error) if self.is_away(&error) => {}
                 Err(error) => return Err(error),
             }
-            answered += 1;
         }
-        Ok(answered)
+        Ok(())
     }
 
     /// Reads the keys of a space's own server, and after them the space's numbers.
@@ -303,10 +301,11 @@ impl Store for Memcached {
             },
         };
         // Numbers older than an entry could hide an invalidation: other servers answer first.
-        let answered = self.get_entries(keys, &groups, &mut entries).await?;
+        self.get_entries(keys, &groups, &mut entries).await?;
         let numbers = self.get_with_numbers(keys, home, tags, &mut entries);
         let numbers = match numbers.await {
-            Err(error) if answered > 0 && self.is_away(&error) => {
+            // Who asks for numbers alone wants to know.
+            Err(error) if !keys.is_empty() && self.is_away(&error) => {
                 self.go_without_numbers(tags, &mut entries)
             }
             numbers => numbers?,
