@@ -44,6 +44,14 @@ impl Drop for Place {
         if let Some(mut server) = self.server.take() {
             let quit = ["-QUIT".to_owned(), server.id().to_string()];
             let _ = Command::new("kill").args(quit).status();
+            // PostgreSQL, killed, would leave its children; others may have been told to ignore QUIT.
+            for _ in 0..100 {
+                if server.try_wait().is_ok_and(|ended| ended.is_some()) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let _ = server.kill();
             let _ = server.wait();
         }
         let _ = std::fs::remove_dir_all(&self.folder);

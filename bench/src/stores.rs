@@ -363,7 +363,7 @@ impl Subject for Prepared {
 }
 
 async fn mysql(url: &str) -> Outcome<mysql_async::Conn> {
-    let mut connection = mysql_async::Conn::from_url(url).await?;
+    let mut connection = mysql_async::Conn::from_url(&format!("{url}?prefer_socket=false")).await?;
     let table =
         "CREATE TABLE peer (name VARBINARY(250) PRIMARY KEY, value LONGBLOB, expires BIGINT)";
     connection.query_drop(table).await?;

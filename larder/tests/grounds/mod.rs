@@ -85,7 +85,8 @@ fn sqlite() -> Ground {
 /// A server that ends with this process.
 fn postgres() -> Ground {
     static URL: LazyLock<String> = LazyLock::new(|| {
-        start_sql("postgres.sh", "postgresql", |port| {
+        // Killed, it would leave its children.
+        start_sql("postgres.sh", "QUIT", "postgresql", |port| {
             let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
             let store = Postgres::lazy(url.as_str()).expect("a good URL");
             let made = block_on(async move { store.create_table().await });
@@ -105,7 +106,7 @@ fn postgres() -> Ground {
 /// A server that ends with this process.
 fn mariadb() -> Ground {
     static URL: LazyLock<String> = LazyLock::new(|| {
-        start_sql("mariadb.sh", "mariadb-server", |port| {
+        start_sql("mariadb.sh", "KILL", "mariadb-server", |port| {
             let url = format!("mysql://larder:secret@127.0.0.1:{port}/larder");
             let store = Mysql::lazy(url.as_str()).expect("a good URL");
             let made = block_on(async move { store.create_table().await });
@@ -125,13 +126,19 @@ fn mariadb() -> Ground {
 /// For a server that shares two cores with a whole file of tests.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs a server by its script until this process ends; its URL, once its table is made.
-fn start_sql(script: &str, package: &str, make: impl Fn(u16) -> Option<String>) -> String {
+/// Runs a server by its script until this process ends, and then ends it by `signal`; its URL, once its
+/// table is made.
+fn start_sql(
+    script: &str,
+    signal: &str,
+    package: &str,
+    make: impl Fn(u16) -> Option<String>,
+) -> String {
     let (folder, port) = (new_folder(), free_port());
     let support = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support");
     until_the_end(
         &format!("sh {support}/{script} {folder} {port} >/dev/null & server=$!"),
-        &format!("kill -QUIT $server; wait $server; rm -rf {folder}"),
+        &format!("kill -{signal} $server; wait $server; rm -rf {folder}"),
     );
     for _ in 0..1000 {
         if let Some(url) = make(port) {

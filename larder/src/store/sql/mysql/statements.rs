@@ -103,7 +103,8 @@ impl Texts {
     pub(super) fn get(&self, names: usize, tags: Option<usize>) -> String {
         let (entries, numbers) = (&self.entries, &self.numbers);
         let get = format!(
-            "SELECT name, {READ} FROM {entries} WHERE name IN ({}) AND gone_after > ?",
+            // Not by the index over `gone_after`, which is then not even considered.
+            "SELECT name, {READ} FROM {entries} WHERE name IN ({}) AND gone_after + 0 > ?",
             places(names)
         );
         let of_tags = tags.map(|tags| {
