@@ -545,6 +545,10 @@ impl Cache {
     /// Whatever was made elsewhere of what was removed must not be served either, so that values
     /// with tags count as invalidated in the whole tag space, which all caches on a store share by
     /// default. Caches that are to be cleared apart have a [`space`](CacheBuilder::space) each.
+    ///
+    /// Large prefixes go piece by piece. A load that begins after `clear` was called and before it
+    /// returns is not kept by memory, files and Redis; SQL and Memcached may keep it, as any store may
+    /// keep one that begins while a [`delete`](Self::delete) is on its way.
     pub async fn clear(&self) -> Result<()> {
         let scope = format!("{}:", self.shared.prefix);
         if !self.key("").whole().starts_with(&scope) {
