@@ -1,10 +1,9 @@
 //! Larder side by side with its peers: every figure is a ratio, the median of nine interleaved pairs
 //! of one run; but hit ratios, which do not vary, are told as they are.
 //!
-//! `cargo run --release -p bench` prints all; a word (`store`, `cache`, `file`, `sqlite`, `postgres`,
-//! `page`, `hits`, `stores`) picks one; `postgres` and `stores` start servers of their own. The page
-//! bench needs `wrk`, and `taskset`, which gives client and server a core each. `memcached URL` needs a
-//! server, and runs only when it is asked for.
+//! `cargo run --release -p bench` prints most; a word picks one: `store`, `cache`, `file`, `sqlite`,
+//! `postgres`, `page`, `hits`; `memcached` and `stores` only if it is theirs. Each starts the servers that
+//! it needs. The page bench needs `wrk`, and `taskset`, which gives client and server a core each.
 
 mod file;
 mod hits;
@@ -58,9 +57,7 @@ fn main() -> ExitCode {
         hits::memory_against_moka();
     }
     if only.as_deref() == Some("memcached") {
-        let url = std::env::args().nth(2);
-        let url = url.unwrap_or_else(|| "memcached://127.0.0.1:11211".to_owned());
-        return finish(memcached::gets(&url).map_err(Into::into));
+        return finish(memcached::gets());
     }
     ExitCode::SUCCESS
 }

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use crate::pairs::compare;
+use crate::servers::{self, Outcome};
 
 const KEYS: usize = 1_000;
 const GETS: usize = 40_000;
@@ -42,19 +43,16 @@ where
 /// `get` through `dyn Store` against the clients of others, by as many callers at the same time.
 ///
 /// Who takes `&mut self` to get has a connection for each caller.
-pub(crate) fn gets(url: &str) -> Result<(), String> {
-    let address = url
-        .strip_prefix("memcached://")
-        .ok_or("the URL of a server on TCP is wanted: memcached://host:port")?
-        .to_owned();
+pub(crate) fn gets() -> Outcome {
+    let (_server, url) = servers::memcached()?;
+    let address = url.trim_start_matches("memcached://").to_owned();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
+        .build()?;
     for callers in [1, 16, 64] {
         let peers = runtime
-            .block_on(Peers::connect(url, &address, callers))
+            .block_on(Peers::connect(&url, &address, callers))
             .map_err(|error| format!("{url}: {error}"))?;
         let ours = || {
             runtime.block_on(rate(callers, |_, number| {

@@ -103,6 +103,14 @@ mod flight;
 mod key;
 #[cfg(feature = "page")]
 pub mod page;
+#[cfg(any(
+    feature = "memcached",
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "sqlite"
+))]
+mod percent;
 #[cfg(feature = "settings")]
 pub mod settings;
 #[cfg(feature = "simulation")]

@@ -8,6 +8,7 @@ use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::percent::decoded;
 use crate::{Error, ErrorKind, Result};
 
 pub(super) const DEFAULT_PORT: u16 = 11211;
@@ -266,26 +267,6 @@ fn host(text: &str) -> Result<Place> {
     let bare = |host: &&str| !host.is_empty() && !host.contains(['/', '[', ']', '@', '#', ' ']);
     let host = Some(host).filter(bare).ok_or_else(odd)?;
     Ok(Place::Host(host.to_owned(), port))
-}
-
-/// `text` with `%` and two digits read as the byte that they stand for.
-pub(super) fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let (digits, after) = rest.split_at_checked(2)?;
-        let digits = std::str::from_utf8(digits)
-            .ok()
-            .filter(|digits| !digits.starts_with('+'))?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = after;
-    }
-    String::from_utf8(bytes).ok()
 }
 
 fn bad_url(what: &str) -> Error {

@@ -10,13 +10,13 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::Memcached;
-use super::address::decoded;
 use super::connector::Connector;
 use super::hello::{self, Lines, Refused};
 use super::numbers::Records;
 use super::reply::Code;
 use super::request::{Batch, What};
 use super::{act::Again, connection::Link};
+use crate::percent::decoded;
 use crate::{Error, ErrorKind, Result};
 
 /// Names removed by one batch.

@@ -7,6 +7,7 @@ use redis::{
 };
 use rustls::crypto::CryptoProvider;
 
+use crate::percent::decoded;
 use crate::{Error, ErrorKind, Result};
 
 const SCHEMES: [&str; 7] = [
@@ -228,22 +229,6 @@ fn names_database(url: &str) -> bool {
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
     rest.split_once('/')
         .is_some_and(|(_, path)| !path.trim_matches('/').is_empty())
-}
-
-/// `text` with `%` and two digits read as the byte that they stand for.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(rest.next()?).to_digit(16);
-        let code = digit()? * 16 + digit()?;
-        bytes.push(u8::try_from(code).ok()?);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// What is wrong, in lower case, without the parts of the URL that may be secret.

@@ -1,5 +1,6 @@
 //! Reads the URL of a store. What is wrong is said without repeating a part that may be secret.
 
+use crate::percent::decoded;
 use crate::{Error, ErrorKind, Result};
 
 /// The parts of a URL, decoded.
@@ -92,23 +93,6 @@ fn host_and_port(address: &str) -> Option<(&str, Option<u16>)> {
         Some(port) => Some((host, Some(port.parse().ok()?))),
         None => rest.is_empty().then_some((host, None)),
     }
-}
-
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        rest = after;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let (code, after) = rest.split_at_checked(2)?;
-        let code = std::str::from_utf8(code).ok()?;
-        bytes.push(u8::from_str_radix(code, 16).ok()?);
-        rest = after;
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -17,8 +17,9 @@ pub(super) enum Again {
     Never,
 }
 
-/// An act under way that writes. Dropped before it is over, whether its time or its caller has gone, it may reach the
-/// server after the acts that follow; so the connections are made anew, once the server has ended it.
+/// An act under way that writes. Dropped before it is over, whether its time or its caller has gone, it
+/// may reach the server after the acts that follow; so the connections are made anew, once the server has
+/// ended it.
 struct Doubt<'a> {
     inner: &'a Inner,
     pool: &'a Arc<Pool>,

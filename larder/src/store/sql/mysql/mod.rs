@@ -312,7 +312,7 @@ impl Inner {
         Ok(there)
     }
 
-    /// The rows of `names`, and then the numbers of tags; or `None` where the space has none yet.
+    /// The rows of `names`, and those of the numbers of tags.
     async fn look(&self, names: &[Bound], tags: Option<(&str, &[Bound])>) -> Result<reply::Found> {
         let texts = &self.server().texts;
         // The last names are asked for together with the first tags: numbers older than the entries

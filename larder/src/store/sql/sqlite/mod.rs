@@ -35,7 +35,7 @@ use rusqlite::Connection;
 use self::acts::{Acts, Condition};
 pub use self::builder::SqliteBuilder;
 use self::file::{File, Open, Texts};
-use self::thread::Thread;
+use self::thread::{NoAnswer, Thread};
 use super::cull::{self, BATCH, Cull, Culler};
 use super::found;
 use super::gate::Gate;
@@ -211,13 +211,17 @@ impl Inner {
         };
         let limit = self.settings.timeout;
         match thread.ask(self.clock(), limit, act).await {
-            Some(outcome) => outcome,
-            None if thread.is_over() => {
+            Ok(outcome) => outcome,
+            Err(NoAnswer::Late) => Err(self.file().late()),
+            Err(NoAnswer::Full) => {
+                let does = "has too many writes waiting already";
+                Err(self.file().complaint(ErrorKind::Unavailable, does))
+            }
+            Err(NoAnswer::Over) => {
                 self.gate.discard(open);
                 let does = "lost the thread that works on it";
                 Err(self.file().complaint(ErrorKind::Unavailable, does))
             }
-            None => Err(self.file().late()),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
@@ -25,6 +25,16 @@ pub(super) type Tell = Arc<dyn Fn(&rusqlite::Error) -> crate::Error + Send + Syn
 pub(super) enum Role {
     Read,
     Write,
+}
+
+/// Why a thread gave no answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum NoAnswer {
+    Late,
+    /// So many others wait that nothing was asked.
+    Full,
+    /// The thread has ended.
+    Over,
 }
 
 /// The way to a thread; the thread ends after this value.
@@ -115,14 +125,13 @@ impl Thread {
         self.is_over.load(Ordering::Acquire)
     }
 
-    /// What `act` gives; `None` if it took longer than `limit`, too many others wait, or the thread has
-    /// ended.
+    /// What `act` gives, if the thread has done it within `limit`.
     pub(super) async fn ask<A, T>(
         &self,
         clock: &Clock,
         limit: std::time::Duration,
         act: A,
-    ) -> Option<Result<T>>
+    ) -> std::result::Result<Result<T>, NoAnswer>
     where
         A: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
         T: Send + 'static,
@@ -133,8 +142,16 @@ impl Thread {
             outcome: None,
             caller,
         };
-        self.jobs.try_send(Box::new(job)).ok()?;
-        clock.timeout(limit, answer).await?.ok()
+        match self.jobs.try_send(Box::new(job)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err(NoAnswer::Full),
+            Err(TrySendError::Disconnected(_)) => return Err(NoAnswer::Over),
+        }
+        match clock.timeout(limit, answer).await {
+            Some(Ok(outcome)) => Ok(outcome),
+            Some(Err(_)) => Err(NoAnswer::Over),
+            None => Err(NoAnswer::Late),
+        }
     }
 }
 
