@@ -160,49 +160,55 @@ impl Race<'_> {
                 peer.set(key, &value).await;
             }
         });
-        let order = |count: usize| (0..count).map(|turn| turn * 7919 % KEYS);
-        let get =
-            |subject: &mut dyn FnMut(usize)| rate(count, || order(count).for_each(&mut *subject));
         let pair = measure(
-            || get(&mut |at| assert!(runtime.block_on(Subject::get(&mut cache, &keys[at])))),
-            || get(&mut |at| assert!(runtime.block_on(peer.get(&keys[at])))),
+            || runtime.block_on(gets(&mut cache, &keys, count)),
+            || runtime.block_on(gets(&mut peer, &keys, count)),
         );
         self.cells.push(cell(&pair));
-        let (mut cache, writes) = (self.cache.clone(), count / 2);
-        let set =
-            |subject: &mut dyn FnMut(usize)| rate(writes, || order(writes).for_each(&mut *subject));
         let pair = measure(
-            || set(&mut |at| runtime.block_on(Subject::set(&mut cache, &keys[at], &value))),
-            || set(&mut |at| runtime.block_on(peer.set(&keys[at], &value))),
+            || runtime.block_on(sets(&mut cache, &keys, &value, count / 2)),
+            || runtime.block_on(sets(&mut peer, &keys, &value, count / 2)),
         );
         self.cells.push(cell(&pair));
-        let (mut cache, batches) = (self.cache.clone(), count / 20);
-        let many = |subject: &mut dyn FnMut(usize)| {
-            let first = order(batches).map(|at| at.min(KEYS - MANY));
-            rate(batches, || first.clone().for_each(&mut *subject))
-        };
         let pair = measure(
-            || {
-                many(&mut |at| {
-                    let found = Subject::get_many(&mut cache, &keys[at..at + MANY]);
-                    assert_eq!(runtime.block_on(found), MANY);
-                })
-            },
-            || {
-                many(&mut |at| {
-                    let found = peer.get_many(&keys[at..at + MANY]);
-                    assert_eq!(runtime.block_on(found), MANY);
-                })
-            },
+            || runtime.block_on(batches(&mut cache, &keys, count / 20)),
+            || runtime.block_on(batches(&mut peer, &keys, count / 20)),
         );
         self.cells.push(cell(&pair));
     }
 }
 
-/// How many a second, in millions, of what `act` does `count` times.
-fn rate(count: usize, act: impl FnOnce()) -> f64 {
+fn order(count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(|turn| turn * 7919 % KEYS)
+}
+
+async fn gets(subject: &mut impl Subject, keys: &[String], count: usize) -> f64 {
     let began = Instant::now();
-    act();
+    for at in order(count) {
+        assert!(subject.get(&keys[at]).await);
+    }
+    rate(count, began)
+}
+
+async fn sets(subject: &mut impl Subject, keys: &[String], value: &str, count: usize) -> f64 {
+    let began = Instant::now();
+    for at in order(count) {
+        subject.set(&keys[at], value).await;
+    }
+    rate(count, began)
+}
+
+async fn batches(subject: &mut impl Subject, keys: &[String], count: usize) -> f64 {
+    let began = Instant::now();
+    for at in order(count) {
+        let first = at.min(KEYS - MANY);
+        assert_eq!(subject.get_many(&keys[first..first + MANY]).await, MANY);
+    }
+    rate(count, began)
+}
+
+/// How many a second, in millions, of what has been done `count` times since `began`.
+fn rate(count: usize, began: Instant) -> f64 {
     let count = u32::try_from(count).expect("a few thousands");
     f64::from(count) / began.elapsed().as_secs_f64() / 1e6
 }

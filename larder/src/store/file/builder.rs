@@ -20,7 +20,7 @@ use crate::{Clock, Error, ErrorKind, Result};
 ///
 /// let file = File::builder(&folder).max_bytes(1 << 30).max_entries(100_000).open()?;
 /// assert_eq!(file.to_string(), format!("file://{}", folder.display()));
-/// # std::fs::remove_dir_all(folder).unwrap();
+/// # let _ = std::fs::remove_dir_all(folder);
 /// # Ok::<(), larder::Error>(())
 /// ```
 #[derive(Debug, Clone)]

@@ -88,7 +88,7 @@ const BATCH: usize = 256;
 /// let cache = Cache::new(File::open(&folder)?);
 /// cache.set("greeting", "hello").await?;
 /// assert_eq!(cache.get("greeting").await?, Some("hello".to_owned()));
-/// # std::fs::remove_dir_all(folder).unwrap();
+/// # let _ = std::fs::remove_dir_all(folder);
 /// # Ok(())
 /// # }
 /// ```
