@@ -7,7 +7,7 @@ check:
 demo *flags:
     cargo run --release -p demo -- {{flags}}
 
-# Ratios against peers; a word picks one: store, cache, file, sqlite, postgres, page, hits, memcached
+# Ratios against peers; a word picks one: store, cache, file, sqlite, postgres, page, tags, hits, memcached
 bench *which:
     cargo run --release -p bench -- {{which}}
 

@@ -2,7 +2,7 @@
 //! of one run; but hit ratios, which do not vary, are told as they are.
 //!
 //! `cargo run --release -p bench` prints most; a word picks one: `store`, `cache`, `file`, `sqlite`,
-//! `postgres`, `page`, `hits`; `memcached` and `stores` only if it is theirs. Each starts the servers that
+//! `postgres`, `page`, `tags`, `hits`; `memcached` and `stores` only if it is theirs. Each starts the servers that
 //! it needs. The page bench needs `wrk`, and `taskset`, which gives client and server a core each.
 
 mod file;
@@ -13,6 +13,7 @@ mod pairs;
 mod servers;
 mod sql;
 mod stores;
+mod tags;
 mod values;
 
 use std::process::ExitCode;
@@ -41,7 +42,8 @@ fn main() -> ExitCode {
         file::store_against_plain_files();
         file::many_against_few();
     }
-    let others: [(_, Bench); 3] = [
+    let others: [(_, Bench); 4] = [
+        ("tags", tags::hits_with_tags),
         ("sqlite", sql::get_against_rusqlite),
         ("postgres", sql::get_against_tokio_postgres),
         ("page", || Ok(page::hit_against_bare_handler()?)),

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::store::cells::InSight;
 use crate::{Clock, Key, Moment};
 
 /// The first byte of a frame: no digit, no sign, no start of JSON or of a Python pickle.
@@ -193,6 +194,10 @@ pub struct Entry {
     pub(crate) took: Option<Duration>,
     /// Room for the decoded value, in a store that keeps it.
     pub(crate) decoded: Option<Decoded>,
+    /// Whether it may be behind the store that it was copied from.
+    pub(crate) is_copy: bool,
+    /// The numbers of its tags, in a store that counts in this process.
+    pub(crate) in_sight: InSight,
 }
 
 /// The decoded value beside its bytes, filled by the first who decodes them. Never compared.
@@ -241,6 +246,8 @@ impl Entry {
             is_framed: false,
             took: None,
             decoded: None,
+            is_copy: false,
+            in_sight: InSight::default(),
         }
     }
 
@@ -259,6 +266,8 @@ impl Entry {
             is_framed: false,
             took: None,
             decoded: None,
+            is_copy: false,
+            in_sight: InSight::default(),
         }
     }
 
@@ -277,6 +286,8 @@ impl Entry {
             is_framed: false,
             took: None,
             decoded: None,
+            is_copy: false,
+            in_sight: InSight::default(),
         }
     }
 
@@ -321,6 +332,14 @@ impl Entry {
     pub fn framed(mut self) -> Self {
         self.is_framed = matches!(self.value, Some(Value::Integer(_)));
         self
+    }
+
+    /// Whether it can be told at once that no tag has moved in `space`.
+    pub(crate) fn is_unmoved_now(&self, space: &str) -> bool {
+        let Some(tagged) = &self.tags else {
+            return true;
+        };
+        self.in_sight.is_unmoved(space, tagged)
     }
 
     /// Whether the verbs see a value here at `now`.

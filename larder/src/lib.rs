@@ -122,8 +122,8 @@ pub mod wrap;
 #[cfg(feature = "simulation")]
 pub use cache::Rule;
 pub use cache::{
-    Add, Cache, CacheBuilder, Caches, Counts, Fetch, FetchError, FetchHere, FetchMany, Keys,
-    Loading, Policy, Set, SetMany, SetTicket, Ticket,
+    Add, Cache, CacheBuilder, Caches, Counts, Fetch, FetchError, FetchHere, FetchMany, Invalidate,
+    Keys, Loading, Policy, Set, SetMany, SetTicket, Ticket, spawn, spawn_blocking,
 };
 pub use clock::{Clock, Moment};
 pub use codec::Codec;

@@ -237,7 +237,13 @@ async fn a_write_that_failed_is_repeated_before_the_old_value_can_be_served() {
             }
 
             let forgiven = ground.store.forgiven();
-            assert_eq!((forgiven.owed, forgiven.repeated), (0, 1), "{act}, {how:?}");
+            // A tag is counted under two names.
+            let writes = if act == "invalidate" { 2 } else { 1 };
+            assert_eq!(
+                (forgiven.owed, forgiven.repeated),
+                (0, writes),
+                "{act}, {how:?}"
+            );
             assert_eq!(fetch(&ground.cache, "new").await, "new");
             assert_eq!(ground.get().await.as_deref(), Some("new"), "trusted again");
         }

@@ -88,6 +88,8 @@ pub(crate) struct Departure {
     /// The value to serve should the load fail, if it is still there then.
     spare: Option<Arc<Entry>>,
     miss: Miss,
+    /// Whether the server gives a number to every tag that it is asked for.
+    pub(crate) is_counted: bool,
 }
 
 /// How far a caller has come with a key.
@@ -147,6 +149,9 @@ impl Cache {
         L: Load + 'static,
         L::Out: 'static,
     {
+        if let Some(served) = self.hit_now(key, policy, accept) {
+            return self.served(served, Some(load));
+        }
         let mut approach = self.approach(key, policy, L::MISFIT, true);
         loop {
             let departure = match self.step(&mut approach, accept).await {
@@ -208,6 +213,9 @@ impl Cache {
         accept: Accept<'_>,
         mut load: L,
     ) -> Fetched<L> {
+        if let Some(served) = self.hit_now(key, policy, accept) {
+            return self.served(served, Some(load));
+        }
         let mut approach = self.approach(key, policy, L::MISFIT, false);
         loop {
             let departure = match self.step(&mut approach, accept).await {
@@ -231,6 +239,18 @@ impl Cache {
                 told => return self.told(told, &approach, accept, spare, miss).await,
             }
         }
+    }
+
+    /// A fresh value that can be told without waiting, where nothing else has to be thought of.
+    fn hit_now(&self, key: &Key, policy: &Policy, accept: Accept<'_>) -> Option<Served> {
+        if policy.is_ever_early() {
+            return None;
+        }
+        let look = self.look_now(key)?;
+        let now = self.shared.clock.now();
+        let entry = look.live(now).filter(|entry| !entry.is_copy)?;
+        let outcome = Outcome::Hit(entry.fresh_until.left(now));
+        accept(entry).then(|| Served::of(entry, outcome))
     }
 
     fn approach<'a>(
@@ -319,7 +339,9 @@ impl Cache {
         let shared = &self.shared;
         let (key, policy) = (approach.key, approach.policy);
         loop {
-            let look = self.look_before_load(key, &policy.tags).await?;
+            let look = self
+                .look_before_load(key, &policy.tags, policy.wanted())
+                .await?;
             let now = shared.clock.now();
             let usable = look.usable(now).filter(|entry| accept(entry));
             let miss = match usable {
@@ -391,6 +413,7 @@ impl Cache {
                         policy,
                         spare,
                         miss,
+                        is_counted: look.is_counted,
                     }));
                 }
                 Boarding::Lead(pilot) => {
@@ -454,6 +477,7 @@ impl Cache {
                     policy,
                     spare: None,
                     miss,
+                    is_counted: look.is_counted,
                 })
             }
             _ => None,
@@ -557,7 +581,7 @@ impl Cache {
             accept(seen);
             return Some(Served::of(seen, Outcome::Stale(why)));
         }
-        let look = self.look(approach.key).await.ok()?;
+        let look = self.look_for_stale(approach.key).await.ok()?;
         let now = self.shared.clock.now();
         let entry = look.usable(now).filter(|entry| accept(entry))?;
         if entry.is_live(now) {

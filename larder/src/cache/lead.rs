@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::Cache;
 use super::counts::count;
 use super::fetch::Departure;
-use super::look::life;
+use super::look::{For, hard_tag, life};
 use super::policy::{LEASE, PASS, Policy};
 use super::rules::Rule;
 use super::scope::{Gathered, Scope};
@@ -105,6 +105,7 @@ impl Cache {
             pilot,
             seen,
             policy,
+            is_counted,
             ..
         } = departure;
         let flight = pilot.flight().clone();
@@ -126,12 +127,26 @@ impl Cache {
                     return Told::StoreFailed(error, load);
                 }
             }
+            if is_counted {
+                self.count_expiries(&policy).await;
+            }
             let told = self.load_under_lease(&pilot, &policy, load).await;
             release.disarm();
             return told;
         }
         flight.placed();
         self.load_under_lease(&pilot, &policy, load).await
+    }
+
+    /// Has numbers given to what tells an invalidation of the policy's tags from an expiry, where the
+    /// server gives one to whoever asks: given after the load, they would look like an invalidation.
+    pub(super) async fn count_expiries(&self, policy: &Policy) {
+        if policy.wanted() == For::Stale {
+            let names: Vec<Tag> = policy.tags.iter().map(hard_tag).collect();
+            if let Err(error) = self.numbers(&names).await {
+                tracing::debug!(%error, "tags_not_counted");
+            }
+        }
     }
 
     /// Puts the lease of `pilot` into its slot.

@@ -21,6 +21,8 @@ pub(super) struct Departure {
     pub(super) name: String,
     pub(super) pilot: Pilot,
     pub(super) seen: Option<Stamp>,
+    /// Whether the server gives a number to every tag that it is asked for.
+    pub(super) is_counted: bool,
 }
 
 /// A key whose lease is in its slot.
@@ -82,9 +84,13 @@ impl Cache {
         T: Serialize + Send + 'static,
         E: Send + Sync + 'static,
     {
+        let is_counted = departures.iter().any(|one| one.is_counted);
         let (placed, not_placed) = self.place_many(departures, policy).await?;
         if placed.is_empty() {
             return Ok((HashMap::new(), not_placed));
+        }
+        if is_counted {
+            self.count_expiries(policy).await;
         }
         let scope = Scope::new(
             self,
@@ -140,7 +146,9 @@ impl Cache {
         policy: &Arc<Policy>,
     ) -> Result<(Vec<Placed>, NotPlaced), Failure> {
         let turns = Arc::new(Semaphore::new(SIDE_BY_SIDE));
-        let place = |Departure { name, pilot, seen }| {
+        let place = |Departure {
+                         name, pilot, seen, ..
+                     }| {
             let (cache, policy, turns) = (self.clone(), policy.clone(), Arc::clone(&turns));
             self.shared.clock.spawn(async move {
                 let _turn = turns.acquire().await;

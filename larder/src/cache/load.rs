@@ -478,7 +478,7 @@ impl Cache {
         if policy.if_error.is_zero() {
             return None;
         }
-        let look = self.look(key).await.ok()?;
+        let look = self.look_for_stale(key).await.ok()?;
         let now = self.shared.clock.now();
         let entry = look
             .usable(now)
@@ -489,13 +489,17 @@ impl Cache {
         Some(value)
     }
 
-    /// Decodes an entry for a typed fetch; says whether it could.
-    fn accept<T: DeserializeOwned>(&self, entry: &Entry, decoded: &mut Option<T>) -> bool {
-        *decoded = self.decode(entry);
-        if decoded.is_none() {
-            super::count(&self.shared.counters.unreadable);
+    /// Decodes entries for a typed fetch; says whether it could. However often it could not, that
+    /// counts once.
+    fn accept<T: DeserializeOwned>(&self, decoded: &mut Option<T>) -> impl FnMut(&Entry) -> bool {
+        let mut is_counted = false;
+        move |entry| {
+            *decoded = self.decode(entry);
+            if decoded.is_none() && !std::mem::replace(&mut is_counted, true) {
+                super::count(&self.shared.counters.unreadable);
+            }
+            decoded.is_some()
         }
-        decoded.is_some()
     }
 
     fn typed<F, T, E>(&self, load: F, policy: &Policy) -> Typed<F, T, E> {
@@ -543,9 +547,11 @@ where
             } = self;
             let policy = Arc::new(policy);
             let mut decoded = None;
-            let mut accept = |entry: &Entry| cache.accept(entry, &mut decoded);
             let typed = cache.typed(load, &policy);
-            let fetched = cache.fetch_spawned(&key, &policy, &mut accept, typed).await;
+            let fetched = {
+                let mut accept = cache.accept(&mut decoded);
+                cache.fetch_spawned(&key, &policy, &mut accept, typed).await
+            };
             cache.answer(&key, &policy, fetched, decoded).await
         })
     }
@@ -572,9 +578,11 @@ where
             } = self.0;
             let policy = Arc::new(policy);
             let mut decoded = None;
-            let mut accept = |entry: &Entry| cache.accept(entry, &mut decoded);
             let typed = cache.typed(load, &policy);
-            let fetched = cache.fetch_inline(&key, &policy, &mut accept, typed).await;
+            let fetched = {
+                let mut accept = cache.accept(&mut decoded);
+                cache.fetch_inline(&key, &policy, &mut accept, typed).await
+            };
             cache.answer(&key, &policy, fetched, decoded).await
         })
     }

@@ -48,6 +48,20 @@ pub(crate) struct Look {
     pub(crate) seq: u64,
     /// The tag that was invalidated since the entry was made.
     moved: Option<Tag>,
+    /// Whether every tag that was asked for has a number, as on a server that gives one to whoever
+    /// asks.
+    pub(super) is_counted: bool,
+}
+
+/// What a look at a slot is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    /// A value that is fresh; the numbers are of no use without one.
+    Value,
+    /// The same, and numbers to note.
+    Fresh,
+    /// The same, and what has expired may do.
+    Stale,
 }
 
 impl Look {
@@ -97,58 +111,119 @@ impl Look {
 impl Cache {
     /// Reads the slot of `key` for a verb: what can be told at once, else one round trip.
     pub(super) async fn look_for_value(&self, key: &Key) -> Result<Look> {
-        if let Some(entry) = self.shared.store.get_now(key)
-            && entry.as_ref().is_none_or(|entry| entry.tags.is_none())
-        {
-            self.count_unreadable(entry.as_deref());
-            return Ok(Look {
-                entry,
-                era: 0,
-                seq: 0,
-                moved: None,
-            });
+        if let Some(look) = self.look_now(key) {
+            return Ok(look);
         }
         let hint = self.shared.hints.get(key);
-        self.look_with(key, hint, false).await
+        self.look_with(key, hint, For::Value).await
+    }
+
+    /// What the slot of `key` holds, if that can be told without waiting and no tag has moved.
+    pub(crate) fn look_now(&self, key: &Key) -> Option<Look> {
+        let entry = self.shared.store.get_now(key)?;
+        let space = &self.shared.space;
+        if !entry.as_ref().is_none_or(|it| it.is_unmoved_now(space)) {
+            return None;
+        }
+        self.count_unreadable(entry.as_deref());
+        Some(Look {
+            entry,
+            era: 0,
+            seq: 0,
+            moved: None,
+            is_counted: false,
+        })
     }
 
     /// Reads the slot of `key` and the numbers, in one round trip where the tags are as last time.
     pub(crate) async fn look(&self, key: &Key) -> Result<Look> {
         let hint = self.shared.hints.get(key);
-        self.look_with(key, hint, true).await
+        self.look_with(key, hint, For::Fresh).await
+    }
+
+    /// The same for who can use what has expired as well.
+    pub(crate) async fn look_for_stale(&self, key: &Key) -> Result<Look> {
+        let hint = self.shared.hints.get(key);
+        self.look_with(key, hint, For::Stale).await
     }
 
     /// The same for who is going to load if it comes to that. `tags` are what is loaded will have:
     /// asked for now, they have a number from before the load also where a server has none for them.
-    pub(super) async fn look_before_load(&self, key: &Key, tags: &[Tag]) -> Result<Look> {
+    pub(super) async fn look_before_load(
+        &self,
+        key: &Key,
+        tags: &[Tag],
+        what: For,
+    ) -> Result<Look> {
         let mut hint = self.shared.hints.get(key);
         let known = hint.as_deref().unwrap_or_default();
         if tags.iter().any(|tag| !known.contains(tag)) {
             let new = tags.iter().filter(|tag| !known.contains(tag));
             hint = Some(known.iter().chain(new).cloned().collect());
         }
-        self.look_with(key, hint, true).await
+        self.look_with(key, hint, what).await
     }
 
-    async fn look_with(&self, key: &Key, hint: Option<Arc<[Tag]>>, note: bool) -> Result<Look> {
+    async fn look_with(&self, key: &Key, hint: Option<Arc<[Tag]>>, what: For) -> Result<Look> {
         let shared = &self.shared;
         let names = hint.unwrap_or_default();
-        let ask = (note || !names.is_empty()).then(|| shared.tags(&names));
+        let ask = (what != For::Value || !names.is_empty()).then(|| shared.tags(&names));
         let mut found = shared.store.get(std::slice::from_ref(key), ask).await?;
-        let entry = found.entries.pop().flatten().map(Arc::new);
-        self.count_unreadable(entry.as_deref());
+        let entry = found.entries.pop().flatten();
+        self.count_unreadable(entry.as_ref());
         let numbers = found.numbers.unwrap_or_default();
-        let tagged = entry.as_ref().and_then(|entry| entry.tags.clone());
-        let moved = match tagged {
-            None => None,
-            Some(tagged) => self.moved(key, &tagged, &names, numbers.clone()).await?,
-        };
-        Ok(Look {
-            entry,
+        let mut look = Look {
             era: numbers.era,
             seq: numbers.seq,
-            moved,
-        })
+            is_counted: numbers.are_all_there(),
+            moved: None,
+            entry: None,
+        };
+        if let Some(mut entry) = entry {
+            if let Some(tagged) = entry.tags.clone() {
+                look.moved = match self.moved(key, &tagged, &names, numbers).await? {
+                    Some(_) if what == For::Stale => self.only_expired(&mut entry).await?,
+                    moved => moved,
+                };
+            }
+            look.entry = Some(Arc::new(entry));
+        }
+        Ok(look)
+    }
+
+    /// Ends the TTL of an entry one of whose tags has moved, if none was invalidated but by
+    /// [`expire`](Self::expire); else the tag that was.
+    ///
+    /// What is made of it is good from the numbers of now: that it is past its time is known, and goes
+    /// along with it as a short life.
+    async fn only_expired(&self, entry: &mut Entry) -> Result<Option<Tag>> {
+        let Some(tagged) = entry.tags.clone() else {
+            return Ok(None);
+        };
+        let names: Vec<Tag> = tagged
+            .good_from
+            .iter()
+            .map(|(tag, _)| tag.clone())
+            .collect();
+        let mut hard = Tagged::clone(&tagged);
+        for (tag, _) in &mut hard.good_from {
+            *tag = hard_tag(tag);
+        }
+        let hard_names: Vec<Tag> = hard.good_from.iter().map(|(tag, _)| tag.clone()).collect();
+        let numbers = self
+            .numbers(&[names.clone(), hard_names.clone()].concat())
+            .await?;
+        let (soft_numbers, hard_numbers) = numbers.split_at(names.len());
+        if let Some(tag) = self.judge(&hard_numbers, &hard_names, &hard) {
+            return Ok(Some(tag[HARD.len_utf8()..].into()));
+        }
+        entry.fresh_until = entry.fresh_until.min(self.shared.clock.now());
+        let mut known = Tagged::clone(&tagged);
+        for (at, (_, good_from)) in known.good_from.iter_mut().enumerate() {
+            *good_from = (*good_from).max(soft_numbers.at(at));
+        }
+        entry.tags = Some(Arc::new(known));
+        Ok(None)
     }
 
     fn count_unreadable(&self, entry: Option<&Entry>) {
@@ -254,20 +329,10 @@ impl Cache {
         Ok(heads.into_iter().map(|head| head.filter(keep)).collect())
     }
 
-    /// Reads two slots, if that can be told without waiting and neither has tags.
+    /// Reads two slots, if that can be told without waiting and no tag has moved.
     #[cfg(feature = "page")]
     pub(crate) fn look_at_pair_now(&self, first: &Key, second: &Key) -> Option<[Look; 2]> {
-        let look = |key| {
-            let entry = self.shared.store.get_now(key)?;
-            let plain = entry.as_ref().is_none_or(|entry| entry.tags.is_none());
-            plain.then_some(Look {
-                entry,
-                era: 0,
-                seq: 0,
-                moved: None,
-            })
-        };
-        Some([look(first)?, look(second)?])
+        Some([self.look_now(first)?, self.look_now(second)?])
     }
 
     /// Reads two slots in one round trip.
@@ -276,21 +341,31 @@ impl Cache {
         if let Some(looks) = self.look_at_pair_now(first, second) {
             return Ok(looks);
         }
-        let looks = self.look_at_many(&[first.clone(), second.clone()]).await?;
+        let keys = [first.clone(), second.clone()];
+        let looks = self.look_at_many(&keys, &[], For::Stale).await?;
         Ok(looks
             .try_into()
             .expect("a store answers for each key that it is asked for"))
     }
 
     /// Reads many slots in one round trip, or two where tags are new here.
-    pub(super) async fn look_at_many(&self, keys: &[Key]) -> Result<Vec<Look>> {
+    ///
+    /// `tags` are what is loaded will have, as for [`look_before_load`](Self::look_before_load).
+    pub(super) async fn look_at_many(
+        &self,
+        keys: &[Key],
+        tags: &[Tag],
+        what: For,
+    ) -> Result<Vec<Look>> {
         let shared = &self.shared;
         let hints = keys.iter().filter_map(|key| shared.hints.get(key));
-        let mut names: Vec<Tag> = hints.flat_map(|tags| tags.to_vec()).collect();
+        let hinted = hints.flat_map(|tags| tags.to_vec());
+        let mut names: Vec<Tag> = hinted.chain(tags.iter().cloned()).collect();
         names.sort_unstable();
         names.dedup();
         let found = shared.store.get(keys, Some(shared.tags(&names))).await?;
         let first = found.numbers.unwrap_or_default();
+        let is_counted = first.are_all_there();
         let mut numbers = first.clone();
         let mut unknown = Vec::new();
         for (key, entry) in keys.iter().zip(&found.entries) {
@@ -315,23 +390,37 @@ impl Cache {
             names.dedup();
             numbers = self.numbers(&names).await?;
         }
-        let look = |entry: Option<Entry>| {
-            let tagged = entry.as_ref().and_then(|entry| entry.tags.clone());
-            let moved = tagged.and_then(|tagged| self.judge_sorted(&numbers, &names, &tagged));
-            Look {
+        let mut looks = Vec::with_capacity(keys.len());
+        for mut entry in found.entries {
+            let tagged = entry.as_ref().and_then(|entry| entry.tags.as_deref());
+            let mut moved = tagged.and_then(|it| self.judge_sorted(&numbers, &names, it));
+            if let (Some(_), Some(entry), For::Stale) = (&moved, &mut entry, what) {
+                moved = self.only_expired(entry).await?;
+            }
+            looks.push(Look {
                 entry: entry.map(Arc::new),
                 era: first.era,
                 seq: first.seq,
                 moved,
-            }
-        };
-        Ok(found.entries.into_iter().map(look).collect())
+                is_counted,
+            });
+        }
+        Ok(looks)
     }
 }
 
 /// What is left of a deadline for those who inherit it: never is no bound.
 pub(super) fn life(fresh_until: Moment) -> Option<Moment> {
     (fresh_until != Moment::NEVER).then_some(fresh_until)
+}
+
+/// What stands before a tag in the name that counts its invalidations, but not when it was expired.
+const HARD: char = '!';
+
+/// The name that counts the invalidations of `tag`. Should somebody have a tag of this name, it is
+/// invalidated along with the other: more than was asked, never less.
+pub(super) fn hard_tag(tag: &Tag) -> Tag {
+    format!("{HARD}{tag}").into()
 }
 
 /// For how long an entry made from a stale one may live.

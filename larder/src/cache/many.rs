@@ -17,7 +17,7 @@ use super::fetch::within;
 use super::lead::caught;
 use super::lead_many::{Departure, Loaded, NotPlaced};
 use super::load::{FetchError, policy};
-use super::look::{Look, STALE_LIFE, life};
+use super::look::{For, Look, STALE_LIFE, life};
 use super::policy::Policy;
 use super::scope::Scope;
 use super::write::Boxed;
@@ -134,7 +134,10 @@ impl Cache {
         let mut approach = Approach::new(policy, clock.now());
         while !pending.is_empty() {
             let keys: Vec<Key> = pending.iter().map(|name| self.key(name)).collect();
-            let looks = self.look_at_many(&keys).await.map_err(FetchError::Store)?;
+            let looks = self
+                .look_at_many(&keys, &policy.tags, policy.wanted())
+                .await
+                .map_err(FetchError::Store)?;
             let slots = pending.drain(..).zip(keys).zip(looks);
             let mut plan = self.plan(slots, &mut approach)?;
             if !plan.behind.is_empty() {
@@ -284,7 +287,7 @@ impl Cache {
             return false;
         }
         let keys: Vec<Key> = names.iter().map(|name| self.key(name)).collect();
-        let Ok(looks) = self.look_at_many(&keys).await else {
+        let Ok(looks) = self.look_at_many(&keys, &[], For::Stale).await else {
             return false;
         };
         let (now, span) = (self.shared.clock.now(), approach.policy.if_error);
@@ -387,7 +390,13 @@ impl Cache {
             match boarding {
                 Boarding::Lead(pilot) if !pilot.is_foreign => {
                     let seen = look.stamp();
-                    let departure = Departure { name, pilot, seen };
+                    let is_counted = look.is_counted;
+                    let departure = Departure {
+                        name,
+                        pilot,
+                        seen,
+                        is_counted,
+                    };
                     if is_behind {
                         plan.behind.push(departure);
                     } else {

@@ -14,7 +14,9 @@
 //! | `lead.rs` | the engine: loading under a lease |
 //! | `policy.rs` | how a fetch behaves |
 //! | `ticket.rs` | a lease in the caller's hands |
+//! | `invalidate.rs` | invalidate and expire |
 //! | `scope.rs` | what a load depends on |
+//! | `spawn.rs` | tasks and threads inside a load |
 //! | `counts.rs` | how often what came of a key |
 //! | `rules.rs` | the engine's rules, which a simulation can break |
 
@@ -22,6 +24,7 @@ mod builder;
 mod caches;
 mod counts;
 mod fetch;
+mod invalidate;
 mod keys;
 mod lead;
 mod lead_many;
@@ -31,6 +34,7 @@ mod many;
 mod policy;
 mod rules;
 mod scope;
+mod spawn;
 mod ticket;
 mod write;
 
@@ -47,6 +51,7 @@ pub use self::caches::Caches;
 use self::counts::Counters;
 pub use self::counts::Counts;
 use self::counts::count;
+pub use self::invalidate::Invalidate;
 pub use self::keys::Keys;
 pub use self::load::{Fetch, FetchError, FetchHere, Loading};
 pub use self::many::FetchMany;
@@ -57,6 +62,7 @@ pub use self::rules::Rule;
 pub(crate) use self::rules::Rule;
 pub(crate) use self::rules::Rules;
 use self::scope::Scope;
+pub use self::spawn::{spawn, spawn_blocking};
 pub use self::ticket::{SetTicket, Ticket};
 pub use self::write::{Add, Set, SetMany};
 #[cfg(feature = "page")]
@@ -299,7 +305,7 @@ impl Cache {
             return Ok(HashMap::new());
         }
         let keys: Vec<Key> = names.iter().map(|name| self.key(name)).collect();
-        let looks = self.look_at_many(&keys).await?;
+        let looks = self.look_at_many(&keys, &[], look::For::Fresh).await?;
         let read = |((name, key), look): ((String, &Key), &look::Look)| {
             Some((name, self.read(key, look, |entry| self.decode(entry))?))
         };
@@ -562,39 +568,6 @@ impl Cache {
         self.shared.store.clear(&scope, &self.shared.space).await
     }
 
-    /// Invalidates `tags`: from the moment this returns, no value, and no load begun before, that
-    /// carries one of them is served from the cache, in any process that shares the store.
-    ///
-    /// One act and one round trip, whatever hangs on the tags.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> larder::Result<()> {
-    /// let cache = larder::Cache::new(larder::store::Memory::new());
-    /// cache.set("list", "old").tags(["objects"]).await?;
-    /// cache.invalidate(["objects"]).await?;
-    /// assert_eq!(cache.get::<String>("list").await?, None);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn invalidate<I>(&self, tags: I) -> Result<()>
-    where
-        I: IntoIterator<Item: AsRef<str>>,
-    {
-        let names: Vec<Tag> = tags
-            .into_iter()
-            .map(|tag| Tag::from(tag.as_ref()))
-            .collect();
-        if names.is_empty() {
-            return Ok(());
-        }
-        self.shared
-            .store
-            .raise(self.shared.tags(&names))
-            .await
-            .map(drop)
-    }
-
     /// Waits for the loads under way in this process, then lets the store go.
     ///
     /// Waits no longer than a load may take by default, thirty seconds.
@@ -662,6 +635,12 @@ impl Cache {
         if !self.untracked && (tagged.is_some() || life.is_some()) {
             Scope::absorb(tagged, life);
         }
+    }
+
+    /// Adds tags to the load that the caller runs in, good from when it began.
+    #[cfg(feature = "page")]
+    pub(crate) fn absorb_own(tags: Vec<Tag>) {
+        Scope::absorb_own(tags);
     }
 
     /// What the load that the caller runs in has read so far, and its era.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::look::For;
 use crate::{Clock, Entry, Tag, Ttl};
 
 /// How a fetch behaves; each setting has a default that is safe to ship.
@@ -79,6 +80,11 @@ impl Policy {
         self
     }
 
+    /// Whether hits may refresh what they find.
+    pub(super) fn is_ever_early(&self) -> bool {
+        self.early > 0.0
+    }
+
     /// Whether a hit on `entry` is to refresh it: `XFetch`, of Vattani, Chierichetti and Lowenstein
     /// (2015), which needs no agreement between processes.
     pub(crate) fn is_due(&self, entry: &Entry, clock: &Clock) -> bool {
@@ -123,6 +129,15 @@ impl Policy {
         self.tags
             .extend(tags.into_iter().map(|tag| Tag::from(tag.as_ref())));
         self
+    }
+
+    /// What a look at the slot is for.
+    pub(super) fn wanted(&self) -> For {
+        if self.kept_stale().is_zero() {
+            For::Fresh
+        } else {
+            For::Stale
+        }
     }
 
     /// How long a value is kept past its TTL.

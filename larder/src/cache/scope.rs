@@ -79,6 +79,11 @@ impl Scope {
         CURRENT.scope(self, work)
     }
 
+    /// Runs `work`, which does not wait for futures, in this scope.
+    pub(crate) fn around_now<R>(self: Arc<Self>, work: impl FnOnce() -> R) -> R {
+        CURRENT.sync_scope(self, work)
+    }
+
     /// Whether the caller is inside a load of `key`.
     pub(crate) fn is_loading(cache: usize, key: &Key) -> bool {
         let scope = Self::current();

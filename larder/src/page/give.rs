@@ -14,6 +14,8 @@ use super::rules::validators::{CONDITIONS, Validators, Verdict, evaluate, not_mo
 use super::service::{InsideSite, Question, ViewTtl, ready};
 use super::status::{self, Stored};
 use super::stored::{Page, PageHead};
+use super::tags::PageTags;
+use crate::Cache;
 use crate::event::{Outcome, Reason};
 
 impl Site {
@@ -36,9 +38,15 @@ impl Site {
             None => cache.shared.counters.hear(outcome),
         }
         parts.extensions.insert(InsideSite);
+        let tags = PageTags::new();
+        parts.extensions.insert(tags.clone());
         ready(&mut inner).await?;
         let response = inner.call(Request::from_parts(parts, body)).await?;
         let (mut parts, body) = response.into_parts();
+        // Not kept here, but what is made of it may be.
+        for tags in [Some(&tags), parts.extensions.get()].into_iter().flatten() {
+            Cache::absorb_own(tags.so_far());
+        }
         if let Some(question) = question
             && let Err(reason) = self.judge(question.asked, &mut parts)
         {

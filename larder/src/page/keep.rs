@@ -97,7 +97,7 @@ impl Maker<'_> {
         let cache = &self.site.settings.cache;
         let (key, until) = (&self.route.list_key, self.stale_until());
         for _ in 0..MOST_TRIES {
-            let Ok(look) = cache.look(key).await else {
+            let Ok(look) = cache.look_for_stale(key).await else {
                 return false;
             };
             let now = cache.shared.clock.now();

@@ -20,6 +20,7 @@ use super::rules::storable::{Asked, Kept as Verdict, is_personal, may_keep, patc
 use super::rules::{cache_control, freshness};
 use super::service::{ViewTtl, ready};
 use super::stored::{HeaderList, PageHead};
+use super::tags::PageTags;
 use crate::cache::{Keep, Load};
 use crate::entry::Stamp;
 use crate::event::{Miss, Reason};
@@ -159,6 +160,7 @@ where
         } = self;
         let began = site.settings.cache.shared.clock.now();
         let headers = request.headers().clone();
+        let asked_tags = request.extensions().get::<PageTags>().cloned();
         let call = crate::cache::caught(async move {
             ready(&mut inner).await?;
             inner.call(request).await
@@ -177,6 +179,13 @@ where
                 return gave_up(has_spare);
             }
         };
+        let said_tags = parts.extensions.get::<PageTags>().cloned();
+        let absorb_tags = || {
+            for tags in asked_tags.iter().chain(&said_tags) {
+                Cache::absorb_own(tags.so_far());
+            }
+        };
+        absorb_tags();
         site.settings.cache.hand_on(None);
         if parts.status.is_server_error() && has_spare {
             let _ = answer.send(Answer::ServerError(parts, PageBody::own(body)));
@@ -201,6 +210,7 @@ where
                 return Ok(((), Keep::Pass));
             }
         };
+        absorb_tags();
         // Before the client has it all: whoever asked from inside a load may end that one next.
         site.settings.cache.hand_on(Some(plan.at.plus(plan.ttl)));
         let _ = pieces.send(Piece::End);

@@ -18,6 +18,7 @@ use super::rules::vary;
 use super::service::{InsideSite, Question};
 use super::sight::Listed;
 use super::stored::{HeaderList, Page};
+use super::tags::PageTags;
 use crate::cache::{Fetched, Served};
 use crate::entry::Entry;
 use crate::event::{Bypass, Miss, Outcome};
@@ -84,6 +85,7 @@ impl Site {
         }
         // Whatever is inside leaves the keeping to us.
         parts.extensions.insert(InsideSite);
+        parts.extensions.insert(PageTags::new());
         let (answer, told) = oneshot::channel();
         let load = PageLoad {
             site: Arc::clone(self),

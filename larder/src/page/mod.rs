@@ -38,6 +38,7 @@
 //! | `body.rs` | the body of an answer |
 //! | `stored.rs` | what a page and a header list look like in a slot |
 //! | `route.rs` | ready keys for the URLs asked lately |
+//! | `tags.rs` | [`PageTags`]: what a page depends on besides |
 //! | `status.rs` | `Cache-Status` |
 //! | `keys.rs` | Django's names of pages |
 //! | `rules/` | what HTTP says about keeping a response, as pure functions |
@@ -55,7 +56,9 @@ mod service;
 mod sight;
 mod status;
 mod stored;
+mod tags;
 
 pub use body::PageBody;
 pub use layer::{CacheLayer, cache_page};
 pub use service::CacheService;
+pub use tags::PageTags;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
+use super::cells::InSight;
 use super::marks::Stripe;
 use super::{Found, Scan, Scanned, Spaces, Store, Sum, Tags, When};
 use crate::entry::{Decoded, Entry, Head, Mark, Stamp, Tag, Value};
@@ -80,9 +81,9 @@ fn weight(key: &Key, entry: &Entry) -> u64 {
     (key.kept_len() + value + tags) as u64 + OVERHEAD
 }
 
-/// A tag is shared with those who asked for it, but may outlive them here.
+/// A tag and its cell are shared with other entries, but may be this one's alone.
 fn cost_of_tag((tag, _): &(Tag, u64)) -> usize {
-    tag.len() + 40
+    tag.len() + 120
 }
 
 /// Does nothing when an entry is evicted.
@@ -280,6 +281,10 @@ impl Inner {
         if entry.state != crate::State::Idle {
             marks.insert(key, mark_of(&entry), now);
         }
+        entry.in_sight = match &entry.tags {
+            Some(tagged) => self.spaces.in_sight(tagged),
+            None => InSight::default(),
+        };
         if self.keep_decoded {
             entry.decoded = Some(Decoded::default());
         }
@@ -369,10 +374,12 @@ impl Store for Memory {
 
     async fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<Found> {
         let inner = &*self.0;
-        let entries = keys
-            .iter()
-            .map(|key| inner.slot(key, &inner.marks(key)).map(Arc::unwrap_or_clone))
-            .collect();
+        let entry = |key| {
+            let mut entry = Arc::unwrap_or_clone(inner.slot(key, &inner.marks(key))?);
+            entry.in_sight = InSight::default();
+            Some(entry)
+        };
+        let entries = keys.iter().map(entry).collect();
         Ok(Found {
             entries,
             numbers: tags.map(|tags| inner.spaces.read(tags, &inner.clock)),

@@ -2,6 +2,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
+//! | `cells.rs` | the numbers of an entry's tags at a glance |
 //! | `file/` | files in a folder of this machine |
 //! | `memcached/` | memcached servers |
 //! | `memory.rs` | in this process, bounded by bytes and entries |
@@ -10,6 +11,7 @@
 //! | `sql/` | tables of SQLite, PostgreSQL, MySQL and MariaDB |
 //! | `null.rs` | nowhere: for development and for turning a cache off |
 
+pub(crate) mod cells;
 #[cfg(all(feature = "file", unix))]
 mod file;
 #[cfg(feature = "memory")]

@@ -37,6 +37,21 @@ impl Numbers {
             .unwrap_or(self.floor)
     }
 
+    /// Whether there is a number for every tag that was asked for, and one was.
+    pub(crate) fn are_all_there(&self) -> bool {
+        !self.of.is_empty() && self.of.iter().all(Option::is_some)
+    }
+
+    /// The numbers of the first `count` tags, and those of the others.
+    pub(crate) fn split_at(&self, count: usize) -> (Self, Self) {
+        let (first, rest) = self.of.split_at(count.min(self.of.len()));
+        let with = |of: &[Option<u64>]| Self {
+            of: of.to_vec(),
+            ..*self
+        };
+        (with(first), with(rest))
+    }
+
     /// The first tag of `tagged` that has been invalidated since its entry was made.
     ///
     /// `names` are the tags that were asked for; one of `tagged` that is not among them counts as
@@ -188,7 +203,9 @@ mod spaces {
 
     use super::{Numbers, Space};
     use crate::Clock;
+    use crate::entry::Tagged;
     use crate::store::Tags;
+    use crate::store::cells::{Cells, InSight};
 
     /// Bytes of numbers that a space keeps before the oldest half is dropped and the floor raised over
     /// it, unless told otherwise.
@@ -198,9 +215,16 @@ mod spaces {
     /// The tag spaces of a store in this process, under one lock.
     #[derive(Debug)]
     pub(crate) struct Spaces {
-        spaces: RwLock<HashMap<Box<str>, Space>>,
+        spaces: RwLock<HashMap<Box<str>, Counted>>,
         /// How many bytes of numbers each may keep.
         most: u64,
+    }
+
+    /// A space, and what entries see of it.
+    #[derive(Debug)]
+    struct Counted {
+        space: Space,
+        cells: Cells,
     }
 
     impl Default for Spaces {
@@ -221,29 +245,48 @@ mod spaces {
         /// The numbers of `tags`; a space that nobody has used gets its era now.
         pub(crate) fn read(&self, tags: Tags<'_>, clock: &Clock) -> Numbers {
             if let Some(space) = self.shared().get(tags.space) {
-                return space.numbers(tags.names);
+                return space.space.numbers(tags.names);
             }
-            self.with(tags.space, clock, |space| space.numbers(tags.names))
+            self.with(tags.space, clock, |counted| {
+                counted.space.numbers(tags.names)
+            })
         }
 
         /// Takes the next number and raises `tags` to it.
         pub(crate) fn raise(&self, tags: Tags<'_>, clock: &Clock) -> u64 {
-            self.with(tags.space, clock, |space| {
-                space.raise(tags.names, self.most)
+            self.with(tags.space, clock, |Counted { space, cells }| {
+                let number = space.raise(tags.names, self.most);
+                cells.raise(tags.names, number, space.floor);
+                number
+            })
+        }
+
+        /// The cells of an entry's tags, if its era is that of a space here.
+        pub(crate) fn in_sight(&self, tagged: &Tagged) -> InSight {
+            let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
+            let mut counted = spaces.values_mut();
+            let found = counted.find(|counted| counted.cells.era() == tagged.era);
+            found.map_or_else(InSight::default, |Counted { space, cells }| {
+                cells.of(tagged, |tag| space.of.get(tag).copied())
             })
         }
 
         /// Raises the floor of `space` over every number given.
         pub(crate) fn raise_floor(&self, space: &str, clock: &Clock) {
-            self.with(space, clock, Space::raise_floor);
+            self.with(space, clock, |Counted { space, cells }| {
+                space.raise_floor();
+                cells.raise(&[], 0, space.floor);
+            });
         }
 
         /// Drops the oldest half of the numbers, as happens when there are too many.
         #[cfg(feature = "simulation")]
         pub(crate) fn forget(&self) {
             let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
-            for space in spaces.values_mut().filter(|space| !space.of.is_empty()) {
+            let counted = spaces.values_mut();
+            for Counted { space, cells } in counted.filter(|it| !it.space.of.is_empty()) {
                 space.drop_oldest_half();
+                cells.raise(&[], 0, space.floor);
             }
         }
 
@@ -254,13 +297,19 @@ mod spaces {
             spaces.clear();
         }
 
-        fn shared(&self) -> RwLockReadGuard<'_, HashMap<Box<str>, Space>> {
+        fn shared(&self) -> RwLockReadGuard<'_, HashMap<Box<str>, Counted>> {
             self.spaces.read().unwrap_or_else(PoisonError::into_inner)
         }
 
-        fn with<R>(&self, name: &str, clock: &Clock, act: impl FnOnce(&mut Space) -> R) -> R {
+        fn with<R>(&self, name: &str, clock: &Clock, act: impl FnOnce(&mut Counted) -> R) -> R {
             let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
-            let new = || Space::new(clock.random());
+            let new = || {
+                let era = clock.random();
+                Counted {
+                    space: Space::new(era),
+                    cells: Cells::new(name, era),
+                }
+            };
             act(spaces.entry(name.into()).or_insert_with(new))
         }
     }

@@ -314,7 +314,9 @@ impl Store for Tiered {
         // A far store that need not be waited for is better than any copy.
         self.far.get_now(key).or_else(|| {
             let slot = self.near.get_now(key)??;
-            Some(Some(Arc::new(self.copied(key, &slot)?)))
+            let mut entry = self.copied(key, &slot)?;
+            entry.is_copy = true;
+            Some(Some(Arc::new(entry)))
         })
     }
 
