@@ -195,10 +195,22 @@ pub struct Entry {
     /// Room for the decoded value, in a store that keeps it.
     pub(crate) decoded: Option<Decoded>,
     /// Whether it may be behind the store that it was copied from.
-    pub(crate) is_copy: bool,
+    pub(crate) copied: Copied,
     /// The numbers of its tags, in a store that counts in this process.
     pub(crate) in_sight: InSight,
 }
+
+/// Whether an entry may be behind the store that it was copied from. Never compared.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Copied(pub(crate) bool);
+
+impl PartialEq for Copied {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Copied {}
 
 /// The decoded value beside its bytes, filled by the first who decodes them. Never compared.
 #[derive(Clone, Default)]
@@ -246,7 +258,7 @@ impl Entry {
             is_framed: false,
             took: None,
             decoded: None,
-            is_copy: false,
+            copied: Copied(false),
             in_sight: InSight::default(),
         }
     }
@@ -266,7 +278,7 @@ impl Entry {
             is_framed: false,
             took: None,
             decoded: None,
-            is_copy: false,
+            copied: Copied(false),
             in_sight: InSight::default(),
         }
     }
@@ -286,7 +298,7 @@ impl Entry {
             is_framed: false,
             took: None,
             decoded: None,
-            is_copy: false,
+            copied: Copied(false),
             in_sight: InSight::default(),
         }
     }

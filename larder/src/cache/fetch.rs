@@ -248,7 +248,7 @@ impl Cache {
         }
         let look = self.look_now(key)?;
         let now = self.shared.clock.now();
-        let entry = look.live(now).filter(|entry| !entry.is_copy)?;
+        let entry = look.live(now).filter(|entry| !entry.copied.0)?;
         let outcome = Outcome::Hit(entry.fresh_until.left(now));
         accept(entry).then(|| Served::of(entry, outcome))
     }

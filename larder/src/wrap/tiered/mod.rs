@@ -29,7 +29,7 @@ pub use self::rules::NearRule;
 #[cfg(not(feature = "simulation"))]
 use self::rules::NearRule;
 use self::rules::Rules;
-use crate::entry::{Entry, Head, Mark, Stamp, State, Value};
+use crate::entry::{Copied, Entry, Head, Mark, Stamp, State, Value};
 use crate::store::{Found, Scan, Store, Sum, Tags, When};
 use crate::{Clock, Key, Moment, Result};
 
@@ -315,7 +315,7 @@ impl Store for Tiered {
         self.far.get_now(key).or_else(|| {
             let slot = self.near.get_now(key)??;
             let mut entry = self.copied(key, &slot)?;
-            entry.is_copy = true;
+            entry.copied = Copied(true);
             Some(Some(Arc::new(entry)))
         })
     }
