@@ -133,8 +133,8 @@ impl Loading {
 }
 
 /// A typed load: the user's closure, and how to encode what it gives.
-struct Typed<F, T, E> {
-    load: F,
+pub(super) struct Typed<F, T, E> {
+    pub(super) load: F,
     coding: Coding,
     kept_stale: Duration,
     /// Whether what is not kept is not shared.
@@ -250,6 +250,9 @@ macro_rules! policy {
         }
     };
 }
+#[cfg(feature = "fragment")]
+pub(crate) use policy;
+#[cfg(not(feature = "fragment"))]
 pub(super) use policy;
 
 /// A [`fetch`](Cache::fetch) to be awaited.
@@ -398,7 +401,7 @@ impl Cache {
     }
 
     /// Makes a caller's answer of what the engine came to.
-    async fn answer<F, Fut, T, E>(
+    pub(super) async fn answer<F, Fut, T, E>(
         &self,
         key: &Key,
         policy: &Policy,
@@ -490,7 +493,11 @@ impl Cache {
     }
 
     /// Decodes an entry for a typed fetch; says whether it could.
-    fn accept<T: DeserializeOwned>(&self, entry: &Entry, decoded: &mut Option<T>) -> bool {
+    pub(super) fn accept<T: DeserializeOwned>(
+        &self,
+        entry: &Entry,
+        decoded: &mut Option<T>,
+    ) -> bool {
         *decoded = self.decode(entry);
         if decoded.is_none() {
             super::count(&self.shared.counters.unreadable);
@@ -498,7 +505,7 @@ impl Cache {
         decoded.is_some()
     }
 
-    fn typed<F, T, E>(&self, load: F, policy: &Policy) -> Typed<F, T, E> {
+    pub(super) fn typed<F, T, E>(&self, load: F, policy: &Policy) -> Typed<F, T, E> {
         let kept_stale = policy.kept_stale();
         Typed {
             load,

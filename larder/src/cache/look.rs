@@ -51,6 +51,16 @@ pub(crate) struct Look {
 }
 
 impl Look {
+    /// A slot without tags, as it is told without waiting.
+    pub(super) fn of(entry: Option<Arc<Entry>>) -> Self {
+        Self {
+            entry,
+            era: 0,
+            seq: 0,
+            moved: None,
+        }
+    }
+
     /// The entry, if it holds a value that may be looked at.
     pub(crate) fn usable(&self, now: Moment) -> Option<&Arc<Entry>> {
         let usable = |entry: &&Arc<Entry>| self.moved.is_none() && entry.is_within_grace(now);
@@ -101,12 +111,7 @@ impl Cache {
             && entry.as_ref().is_none_or(|entry| entry.tags.is_none())
         {
             self.count_unreadable(entry.as_deref());
-            return Ok(Look {
-                entry,
-                era: 0,
-                seq: 0,
-                moved: None,
-            });
+            return Ok(Look::of(entry));
         }
         let hint = self.shared.hints.get(key);
         self.look_with(key, hint, false).await
@@ -260,12 +265,7 @@ impl Cache {
         let look = |key| {
             let entry = self.shared.store.get_now(key)?;
             let plain = entry.as_ref().is_none_or(|entry| entry.tags.is_none());
-            plain.then_some(Look {
-                entry,
-                era: 0,
-                seq: 0,
-                moved: None,
-            })
+            plain.then(|| Look::of(entry))
         };
         Some([look(first)?, look(second)?])
     }

@@ -12,17 +12,26 @@
 //! | `look.rs` | reading a slot and judging its tags |
 //! | `fetch.rs` | the engine: serve, wait, or load |
 //! | `lead.rs` | the engine: loading under a lease |
+//! | `beside.rs` | loads that go on without the cache |
+//! | `in_place.rs` | loads that are no futures |
 //! | `policy.rs` | how a fetch behaves |
 //! | `ticket.rs` | a lease in the caller's hands |
+//! | `later.rs` | tickets for what may be made later |
 //! | `scope.rs` | what a load depends on |
 //! | `counts.rs` | how often what came of a key |
 //! | `rules.rs` | the engine's rules, which a simulation can break |
 
+#[cfg(feature = "fragment")]
+mod beside;
 mod builder;
 mod caches;
 mod counts;
 mod fetch;
+#[cfg(feature = "minijinja")]
+mod in_place;
 mod keys;
+#[cfg(feature = "minijinja")]
+mod later;
 mod lead;
 mod lead_many;
 mod load;
@@ -48,6 +57,8 @@ use self::counts::Counters;
 pub use self::counts::Counts;
 use self::counts::count;
 pub use self::keys::Keys;
+#[cfg(feature = "fragment")]
+pub(crate) use self::load::policy;
 pub use self::load::{Fetch, FetchError, FetchHere, Loading};
 pub use self::many::FetchMany;
 pub use self::policy::Policy;
@@ -56,6 +67,9 @@ pub use self::rules::Rule;
 #[cfg(not(feature = "simulation"))]
 pub(crate) use self::rules::Rule;
 pub(crate) use self::rules::Rules;
+#[cfg(feature = "minijinja")]
+pub(crate) use self::scope::Scope;
+#[cfg(not(feature = "minijinja"))]
 use self::scope::Scope;
 pub use self::ticket::{SetTicket, Ticket};
 pub use self::write::{Add, Set, SetMany};
@@ -67,6 +81,8 @@ pub(crate) use self::{
     policy::is_due,
     scope::Gathered,
 };
+#[cfg(feature = "minijinja")]
+pub(crate) use self::{in_place::caught_here, later::Noting};
 use crate::codec::Coding;
 use crate::entry::{Entry, Mark, Stamp, Tag, Tagged, Value};
 use crate::event::{Listener, Outcome};
@@ -118,6 +134,9 @@ pub(crate) struct Shared {
     pub(crate) flights: Arc<Flights>,
     failures: lead::Failures,
     pub(crate) counters: Counters,
+    /// How the store does when fragments need it.
+    #[cfg(feature = "fragment")]
+    fragments: beside::Health,
     listener: Option<Arc<dyn Listener>>,
     rules: Rules,
 }
@@ -679,7 +698,7 @@ impl Cache {
     }
 
     /// Tells this cache from others in this process.
-    fn identity(&self) -> usize {
+    pub(crate) fn identity(&self) -> usize {
         Arc::as_ptr(&self.shared).addr()
     }
 }

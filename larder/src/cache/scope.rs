@@ -79,6 +79,12 @@ impl Scope {
         CURRENT.scope(self, work)
     }
 
+    /// Does `work` in this scope, on the caller's thread.
+    #[cfg(feature = "minijinja")]
+    pub(crate) fn enter<R>(self: Arc<Self>, work: impl FnOnce() -> R) -> R {
+        CURRENT.sync_scope(self, work)
+    }
+
     /// Whether the caller is inside a load of `key`.
     pub(crate) fn is_loading(cache: usize, key: &Key) -> bool {
         let scope = Self::current();
