@@ -1,7 +1,7 @@
 //! The caching framework for web apps: values and whole pages, over memory, files, SQL, Memcached and
 //! Redis, that never serve what was invalidated and never give one user's page to another.
 //!
-//! # Three hello worlds
+//! # Four hello worlds
 //!
 //! *A value.* One load however many ask at once; no old value after `delete` or `invalidate`.
 //!
@@ -47,6 +47,18 @@
 //! # }
 //! ```
 //!
+//! *A part of a page*, for each user by itself; see `fragment`, which has a tag for `MiniJinja` too.
+//!
+//! ```
+//! # #[cfg(feature = "fragment")]
+//! # async fn page(cache: larder::Cache) -> Result<(), larder::FetchError<std::fmt::Error>> {
+//! let user = 7;
+//! let sidebar = cache.fragment("sidebar").vary(user).tags(["products"]);
+//! let text = sidebar.render(|| async { Ok("slow".to_owned()) }).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Stores
 //!
 //! | store | kept | shared by processes |
@@ -74,6 +86,8 @@
 //! | `postgres` | `store::Postgres` | no |
 //! | `mysql` | `store::Mysql` | no |
 //! | `zstd`, `lz4` | `Compression` of values past a threshold | no |
+//! | `fragment` | `fragment`: parts of a page, by a call | no |
+//! | `minijinja` | `fragment::install`: the tag `{% cache %}` for `MiniJinja` | no |
 //! | `page` | [`page`]: layers for tower and axum | yes |
 //! | `axum` | pages of nested axum routers are told apart by the URL that the client asked for | yes |
 //! | `settings` | [`Settings`]: caches from a TOML file, the environment or URLs | no |
@@ -86,7 +100,7 @@
 //!
 //! A value whose load began before an invalidation of its key, or of one of its tags, was
 //! acknowledged is not served from the cache afterwards, in any process that shares the store. That
-//! holds for [`Cache::fetch`], [`Cache::get_or_set`], [`Cache::ticket`] and pages. A plain
+//! holds for [`Cache::fetch`], [`Cache::get_or_set`], [`Cache::ticket`], fragments and pages. A plain
 //! [`Cache::set`] replaces what is there and promises nothing about when its value was read.
 
 mod cache;
@@ -94,12 +108,14 @@ mod clock;
 mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
-#[cfg(feature = "page")]
+#[cfg(any(feature = "fragment", feature = "page"))]
 pub mod django_keys;
 mod entry;
 mod error;
 mod event;
 mod flight;
+#[cfg(feature = "fragment")]
+pub mod fragment;
 mod key;
 #[cfg(feature = "page")]
 pub mod page;
@@ -138,6 +154,6 @@ pub use settings::{Backends, Settings};
 pub use ttl::Ttl;
 
 /// The README's code, which has to compile.
-#[cfg(all(doctest, feature = "page"))]
+#[cfg(all(doctest, feature = "minijinja", feature = "page"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;

@@ -208,6 +208,8 @@ impl CacheBuilder {
             flights: Arc::default(),
             failures: Failures::default(),
             counters: Counters::default(),
+            #[cfg(feature = "fragment")]
+            fragments: super::beside::Health::default(),
             listener: self.listener,
             rules: self.rules,
         };

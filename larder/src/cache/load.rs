@@ -133,8 +133,8 @@ impl Loading {
 }
 
 /// A typed load: the user's closure, and how to encode what it gives.
-struct Typed<F, T, E> {
-    load: F,
+pub(super) struct Typed<F, T, E> {
+    pub(super) load: F,
     coding: Coding,
     kept_stale: Duration,
     /// Whether what is not kept is not shared.
@@ -250,6 +250,9 @@ macro_rules! policy {
         }
     };
 }
+#[cfg(feature = "fragment")]
+pub(crate) use policy;
+#[cfg(not(feature = "fragment"))]
 pub(super) use policy;
 
 /// A [`fetch`](Cache::fetch) to be awaited.
@@ -398,7 +401,7 @@ impl Cache {
     }
 
     /// Makes a caller's answer of what the engine came to.
-    async fn answer<F, Fut, T, E>(
+    pub(super) async fn answer<F, Fut, T, E>(
         &self,
         key: &Key,
         policy: &Policy,
@@ -491,18 +494,30 @@ impl Cache {
 
     /// Decodes entries for a typed fetch; says whether it could. However often it could not, that
     /// counts once.
-    fn accept<T: DeserializeOwned>(&self, decoded: &mut Option<T>) -> impl FnMut(&Entry) -> bool {
+    pub(super) fn accept<T: DeserializeOwned>(
+        &self,
+        decoded: &mut Option<T>,
+    ) -> impl FnMut(&Entry) -> bool {
+        self.accept_if(decoded, |_| true)
+    }
+
+    /// The same for who can use only what `fits`.
+    pub(super) fn accept_if<T: DeserializeOwned>(
+        &self,
+        decoded: &mut Option<T>,
+        fits: impl Fn(&T) -> bool,
+    ) -> impl FnMut(&Entry) -> bool {
         let mut is_counted = false;
         move |entry| {
             *decoded = self.decode(entry);
             if decoded.is_none() && !std::mem::replace(&mut is_counted, true) {
                 super::count(&self.shared.counters.unreadable);
             }
-            decoded.is_some()
+            decoded.as_ref().is_some_and(&fits)
         }
     }
 
-    fn typed<F, T, E>(&self, load: F, policy: &Policy) -> Typed<F, T, E> {
+    pub(super) fn typed<F, T, E>(&self, load: F, policy: &Policy) -> Typed<F, T, E> {
         let kept_stale = policy.kept_stale();
         Typed {
             load,

@@ -65,6 +65,17 @@ pub(super) enum For {
 }
 
 impl Look {
+    /// A slot without tags, as it is told without waiting.
+    pub(super) fn of(entry: Option<Arc<Entry>>) -> Self {
+        Self {
+            entry,
+            era: 0,
+            seq: 0,
+            moved: None,
+            is_counted: false,
+        }
+    }
+
     /// The entry, if it holds a value that may be looked at.
     pub(crate) fn usable(&self, now: Moment) -> Option<&Arc<Entry>> {
         let usable = |entry: &&Arc<Entry>| self.moved.is_none() && entry.is_within_grace(now);
@@ -126,13 +137,7 @@ impl Cache {
             return None;
         }
         self.count_unreadable(entry.as_deref());
-        Some(Look {
-            entry,
-            era: 0,
-            seq: 0,
-            moved: None,
-            is_counted: false,
-        })
+        Some(Look::of(entry))
     }
 
     /// Reads the slot of `key` and the numbers, in one round trip where the tags are as last time.

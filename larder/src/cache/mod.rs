@@ -12,20 +12,29 @@
 //! | `look.rs` | reading a slot and judging its tags |
 //! | `fetch.rs` | the engine: serve, wait, or load |
 //! | `lead.rs` | the engine: loading under a lease |
+//! | `beside.rs` | loads that go on without the cache |
+//! | `in_place.rs` | loads that are no futures |
 //! | `policy.rs` | how a fetch behaves |
 //! | `ticket.rs` | a lease in the caller's hands |
 //! | `invalidate.rs` | invalidate and expire |
+//! | `later.rs` | tickets for what may be made later |
 //! | `scope.rs` | what a load depends on |
 //! | `spawn.rs` | tasks and threads inside a load |
 //! | `counts.rs` | how often what came of a key |
 //! | `rules.rs` | the engine's rules, which a simulation can break |
 
+#[cfg(feature = "fragment")]
+mod beside;
 mod builder;
 mod caches;
 mod counts;
 mod fetch;
+#[cfg(feature = "minijinja")]
+mod in_place;
 mod invalidate;
 mod keys;
+#[cfg(feature = "minijinja")]
+mod later;
 mod lead;
 mod lead_many;
 mod load;
@@ -53,6 +62,8 @@ pub use self::counts::Counts;
 use self::counts::count;
 pub use self::invalidate::Invalidate;
 pub use self::keys::Keys;
+#[cfg(feature = "fragment")]
+pub(crate) use self::load::policy;
 pub use self::load::{Fetch, FetchError, FetchHere, Loading};
 pub use self::many::FetchMany;
 pub use self::policy::Policy;
@@ -61,6 +72,9 @@ pub use self::rules::Rule;
 #[cfg(not(feature = "simulation"))]
 pub(crate) use self::rules::Rule;
 pub(crate) use self::rules::Rules;
+#[cfg(feature = "minijinja")]
+pub(crate) use self::scope::Scope;
+#[cfg(not(feature = "minijinja"))]
 use self::scope::Scope;
 pub use self::spawn::{spawn, spawn_blocking};
 pub use self::ticket::{SetTicket, Ticket};
@@ -73,6 +87,8 @@ pub(crate) use self::{
     policy::is_due,
     scope::Gathered,
 };
+#[cfg(feature = "minijinja")]
+pub(crate) use self::{in_place::caught_here, later::Noting};
 use crate::codec::Coding;
 use crate::entry::{Entry, Mark, Stamp, Tag, Tagged, Value};
 use crate::event::{Listener, Outcome};
@@ -124,6 +140,9 @@ pub(crate) struct Shared {
     pub(crate) flights: Arc<Flights>,
     failures: lead::Failures,
     pub(crate) counters: Counters,
+    /// How the store does when fragments need it.
+    #[cfg(feature = "fragment")]
+    fragments: beside::Health,
     listener: Option<Arc<dyn Listener>>,
     rules: Rules,
 }
@@ -658,7 +677,7 @@ impl Cache {
     }
 
     /// Tells this cache from others in this process.
-    fn identity(&self) -> usize {
+    pub(crate) fn identity(&self) -> usize {
         Arc::as_ptr(&self.shared).addr()
     }
 }

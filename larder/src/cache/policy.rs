@@ -104,8 +104,9 @@ impl Policy {
         self
     }
 
-    /// Lets a load take as long as it takes; who makes pages has a limit of its own.
-    #[cfg(feature = "page")]
+    /// Lets a load take as long as it takes: who makes pages has a limit of its own, and what a thread
+    /// makes in one go cannot be broken off.
+    #[cfg(any(feature = "minijinja", feature = "page"))]
     pub(crate) fn without_time_limit(mut self) -> Self {
         self.time_limit = None;
         self

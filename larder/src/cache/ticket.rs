@@ -1,5 +1,6 @@
 //! A lease in the caller's hands: for those who read and then set.
 
+use std::collections::BTreeMap;
 use std::future::IntoFuture;
 use std::time::Duration;
 
@@ -8,12 +9,13 @@ use serde::Serialize;
 use super::Cache;
 use super::write::{Boxed, Terms, terms};
 use crate::codec::Encoded;
-use crate::entry::{Mark, Stamp, State, Tagged};
+use crate::entry::{Entry, Mark, Stamp, State, Tag, Tagged};
+use crate::flight::Noted;
 use crate::store::When;
 use crate::{Key, Result};
 
 /// How long a ticket is good.
-const LASTS: Duration = Duration::from_secs(30);
+pub(super) const LASTS: Duration = Duration::from_secs(30);
 
 /// The right to set a value that is read from now on.
 ///
@@ -40,12 +42,11 @@ const LASTS: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 #[must_use = "a ticket that is dropped lets others load"]
 pub struct Ticket {
-    cache: Cache,
-    key: Key,
+    pub(super) cache: Cache,
+    pub(super) key: Key,
     /// The lease, unless somebody else is loading.
-    mark: Option<Stamp>,
-    era: u64,
-    seq: u64,
+    pub(super) mark: Option<Stamp>,
+    pub(super) noted: Noted,
 }
 
 /// A [`Ticket::set`] to be awaited.
@@ -75,13 +76,8 @@ impl Cache {
         };
         let is_free = look.lease(now).is_none();
         // There before the lease is: should the answer not come, dropping it takes the lease back.
-        let mut ticket = Ticket {
-            cache: self.clone(),
-            key,
-            mark: is_free.then_some(mark.stamp),
-            era: look.era,
-            seq: look.seq,
-        };
+        let mut ticket = Ticket::new(self, key, look.noted());
+        ticket.mark = is_free.then_some(mark.stamp);
         if is_free {
             let store = &self.shared.store;
             if !store.mark(&ticket.key, look.stamp(), mark).await? {
@@ -93,6 +89,16 @@ impl Cache {
 }
 
 impl Ticket {
+    /// A ticket without a lease.
+    pub(super) fn new(cache: &Cache, key: Key, noted: Noted) -> Self {
+        Self {
+            cache: cache.clone(),
+            key,
+            mark: None,
+            noted,
+        }
+    }
+
     /// Writes `value` if nothing has happened to the key, or to the value's tags, since the ticket
     /// was taken; says whether it did.
     pub fn set<T: Serialize + ?Sized>(self, value: &T) -> SetTicket {
@@ -102,6 +108,40 @@ impl Ticket {
             value,
             terms: Terms::default(),
         }
+    }
+
+    /// The numbers that a value with the tags `own`, made of what has the tags `inherited`, is good from.
+    pub(super) fn tagged(&self, own: &[Tag], mut inherited: BTreeMap<Tag, u64>) -> Tagged {
+        let Noted { era, seq } = self.noted;
+        for tag in own {
+            let number = inherited.entry(tag.clone()).or_insert(seq);
+            *number = seq.min(*number);
+        }
+        Tagged {
+            era,
+            good_from: inherited.into_iter().collect(),
+        }
+    }
+
+    /// The mark under which to write, unless there is none or one of the tags has moved.
+    pub(super) async fn good_for(&self, tagged: &Tagged) -> Result<Option<Stamp>> {
+        let names: Vec<Tag> = (tagged.good_from.iter())
+            .map(|(tag, _)| tag.clone())
+            .collect();
+        if self.mark.is_none() || names.is_empty() {
+            return Ok(self.mark);
+        }
+        let moved = self.cache.numbers(&names).await?.moved(&names, tagged);
+        Ok(self.mark.filter(|_| moved.is_none()))
+    }
+
+    pub(super) async fn write(&mut self, entry: Entry, mark: Stamp) -> Result<bool> {
+        let when = When::IfStamp(mark);
+        let put = self.cache.shared.store.put(&self.key, entry.framed(), when);
+        let written = put.await?;
+        // The lease went with the write.
+        self.mark = None;
+        Ok(written)
     }
 }
 
@@ -129,37 +169,16 @@ impl IntoFuture for SetTicket {
                 terms,
             } = self;
             let value = value?;
-            let Some(mark) = ticket.mark else {
+            let tagged = ticket.tagged(terms.tags(), BTreeMap::new());
+            let Some(mark) = ticket.good_for(&tagged).await? else {
                 return Ok(false);
             };
-            let names = terms.tags();
-            let good_from = names.iter().map(|tag| (tag.clone(), ticket.seq)).collect();
-            let tagged = Tagged {
-                era: ticket.era,
-                good_from,
-            };
-            let numbers = match names {
-                [] => None,
-                names => Some(ticket.cache.numbers(names).await?),
-            };
-            if numbers.is_some_and(|numbers| numbers.moved(names, &tagged).is_some()) {
-                return Ok(false);
-            }
             let Some(entry) = ticket.cache.entry(value, &terms, Some(&tagged)) else {
                 ticket.cache.put_pass(&ticket.key, mark).await?;
                 ticket.mark = None;
                 return Ok(false);
             };
-            let written =
-                ticket
-                    .cache
-                    .shared
-                    .store
-                    .put(&ticket.key, entry.framed(), When::IfStamp(mark));
-            let written = written.await?;
-            // The lease went with the write.
-            ticket.mark = None;
-            Ok(written)
+            ticket.write(entry, mark).await
         })
     }
 }

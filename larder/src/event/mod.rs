@@ -69,6 +69,8 @@ pub enum Bypass {
     Cycle,
     /// The store did not answer.
     StoreFailed,
+    /// The store would have had to be waited for, by a caller that cannot wait.
+    NotAwaited,
 }
 
 impl Outcome {
@@ -99,6 +101,7 @@ impl Outcome {
             Self::Bypass(Bypass::WaitedTooLong) => "waited-too-long",
             Self::Bypass(Bypass::Cycle) => "cycle",
             Self::Bypass(Bypass::StoreFailed) => "store-failed",
+            Self::Bypass(Bypass::NotAwaited) => "not-awaited",
             Self::Refused(reason) => reason.token(),
         }
     }

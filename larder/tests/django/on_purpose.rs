@@ -14,6 +14,7 @@ const DIFFERENCES: &str = include_str!("../vectors/django-vectors-6.1-diff.json"
 
 /// The files that drive vectors; a group is driven where one of them names it in a call.
 const DRIVERS: &[&str] = &[
+    include_str!("../django_fragments.rs"),
     include_str!("../django_values.rs"),
     include_str!("../django_http/conditional.rs"),
     include_str!("../django_http/keys.rs"),
