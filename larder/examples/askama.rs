@@ -48,7 +48,9 @@ async fn page(cache: &Cache, shop: &Shop, name: &str) -> Result<String, FetchErr
         Sidebar { products }.render()
     });
     let sidebar = sidebar.await?;
-    Page { name, sidebar }.render().map_err(|error| FetchError::Load(Arc::new(error)))
+    Page { name, sidebar }
+        .render()
+        .map_err(|error| FetchError::Load(Arc::new(error)))
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -65,7 +67,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A product has changed, or one sidebar is to go.
     cache.invalidate(["products"]).await?;
     page(&cache, &shop, "Ann").await?;
-    cache.delete(make_template_fragment_key("sidebar", &["books".into()])).await?;
+    cache
+        .delete(make_template_fragment_key("sidebar", &["books".into()]))
+        .await?;
     page(&cache, &shop, "Ann").await?;
     assert_eq!(shop.0.load(Ordering::SeqCst), 3);
     Ok(())

@@ -36,7 +36,11 @@ impl Site {
 
     /// Tera has no tag that is rendered only if it must be: the part is a template of its own, and the
     /// page gets its text.
-    async fn page(self: &Arc<Self>, cache: &Cache, name: &str) -> Result<String, FetchError<tera::Error>> {
+    async fn page(
+        self: &Arc<Self>,
+        cache: &Cache,
+        name: &str,
+    ) -> Result<String, FetchError<tera::Error>> {
         let site = Arc::clone(self);
         let sidebar = cache.fragment("sidebar").vary("books").tags(["products"]);
         let sidebar = sidebar.ttl(Duration::from_secs(500)).render(|| async move {
