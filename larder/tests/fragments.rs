@@ -434,7 +434,7 @@ async fn who_waits_for_a_rendering_that_fails_is_told_its_error_and_line() {
 
     for failed in [first, second] {
         let error = failed.await.unwrap().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::UnknownFunction);
+        assert!(error.detail().unwrap().contains("not callable"), "{error}");
         assert_eq!((error.name(), error.line()), (Some("t.html"), Some(3)));
     }
 }
@@ -477,7 +477,7 @@ async fn what_is_wrong_in_a_tag_is_told_at_its_line() {
     for (tag, what) in [
         ("{% cache 'soon' 'n' %}", "`soon` is no TTL"),
         ("{% cache nothing 'n' %}", "is no TTL"),
-        ("{% cache true 'n' %}", "`true` is no TTL"),
+        ("{% cache true 'n' %}", "`True` is no TTL"),
         (
             "{% cache 5 'n' using='other' %}",
             "there is no cache `other` (there are default)",
@@ -691,6 +691,32 @@ async fn an_error_is_told_and_the_next_tries_again() {
         .fragment("n")
         .render(|| async { Ok::<_, &str>("good".to_owned()) });
     assert_eq!(good.await.unwrap(), "good");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_template_that_fails_renders_its_own() {
+    // Its error would not be one of theirs.
+    let cache = memory();
+    let (mut env, _) = environment(cache.clone());
+    let (said, go) = gate(&mut env);
+    let source = "{% cache 500 'n' %}{{ gate() }}{{ nothing() }}{% endcache %}";
+    fragment::add_template(&mut env, "t.html", source).unwrap();
+    let env = Arc::new(env);
+    let failing = tokio::spawn(async move { fragment::render(&env, "t.html", context! {}).await });
+    let _said = heard(said).await;
+    let waiting = tokio::spawn(async move {
+        let own = cache
+            .fragment("n")
+            .render(|| async { Ok::<_, io::Error>("own".to_owned()) });
+        (own.await, cache.counts().joined + cache.counts().bypasses)
+    });
+    // On one thread: it waits now.
+    tokio::task::yield_now().await;
+    go.send(()).unwrap();
+
+    assert!(failing.await.unwrap().is_err());
+    let (own, beside) = waiting.await.unwrap();
+    assert_eq!((own.unwrap().as_str(), beside), ("own", 1));
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ impl Cache {
                 self.shared.fragments.fails(&error);
                 (typed.load, Bypass::StoreFailed)
             }
-            Fetched::Failed(Failure::Elsewhere | Failure::Store(_), _, Some(typed)) => {
+            Fetched::Failed(failure, _, Some(typed)) if is_of_others::<E>(&failure) => {
                 (typed.load, Bypass::Passed)
             }
             fetched => {
@@ -112,5 +112,14 @@ impl Cache {
         let deadline = ttl.deadline(self.shared.clock.now());
         self.absorb(None, super::look::life(deadline));
         Scope::absorb_own(policy.tags.clone());
+    }
+}
+
+/// Whether this is nothing that a caller whose loads fail with an `E` could be told.
+fn is_of_others<E: 'static>(failure: &Failure) -> bool {
+    match failure {
+        Failure::Elsewhere | Failure::Store(_) => true,
+        Failure::Load(error) => !error.is::<E>(),
+        Failure::Timeout | Failure::Panicked => false,
     }
 }

@@ -38,7 +38,7 @@ impl Asked {
         let mut policy = crate::fragment::policy()
             .without_time_limit()
             .ttl(ttl_of(ttl)?);
-        if let Some(grace) = named.get::<Option<Value>>("grace")? {
+        if let Some(grace) = given(named, "grace")? {
             policy = policy.grace(match ttl_of(&grace)? {
                 Ttl::For(span) => span,
                 _ => {
@@ -48,17 +48,31 @@ impl Asked {
                 }
             });
         }
-        if let Some(tags) = named.get::<Option<Value>>("tags")? {
+        if let Some(tags) = given(named, "tags")? {
             policy = policy.tags(tags_of(&tags)?);
         }
-        let using = named.get::<Option<Value>>("using")?;
+        let using = given(named, "using")?.map(|alias| match alias.as_str() {
+            Some(alias) => Ok(alias.to_owned()),
+            None => Err(invalid(format!(
+                "the alias of a cache is a text, not `{alias}`"
+            ))),
+        });
         Ok(Self {
             name: name.to_owned(),
             vary: vary.iter().map(text).collect::<Result<_, _>>()?,
-            using: using.map(|alias| alias.to_string()),
+            using: using.transpose()?,
             policy,
         })
     }
+}
+
+/// A named argument that stands in the tag, undefined or not: what is not what it was meant to be is an
+/// error, and not as if it had not been said.
+fn given(named: &Kwargs, name: &str) -> Result<Option<Value>, Error> {
+    if !named.has(name) {
+        return Ok(None);
+    }
+    named.get::<Value>(name).map(Some)
 }
 
 fn invalid(what: String) -> Error {
