@@ -101,6 +101,13 @@ mod error;
 mod event;
 mod flight;
 mod key;
+#[cfg(any(
+    feature = "mysql",
+    feature = "postgres",
+    feature = "sea-orm",
+    feature = "sqlite"
+))]
+pub mod outbox;
 #[cfg(feature = "page")]
 pub mod page;
 #[cfg(any(
@@ -111,6 +118,8 @@ pub mod page;
     feature = "sqlite"
 ))]
 mod percent;
+#[cfg(feature = "sea-orm")]
+pub mod sea_orm;
 #[cfg(feature = "settings")]
 pub mod settings;
 #[cfg(feature = "simulation")]
