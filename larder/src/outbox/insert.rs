@@ -51,7 +51,7 @@ impl Insert {
         let rows: Vec<String> = (0..values.len() / 2).map(row).collect();
         let rows = if rows.is_empty() {
             // A driver may have nothing to do, and no way to say so.
-            "SELECT '', '' FROM (SELECT 1 AS one) AS nothing WHERE 1 = 0".to_owned()
+            "SELECT '', '' FROM (SELECT 1 AS one) AS no_tag WHERE 1 = 0".to_owned()
         } else {
             format!("VALUES {}", rows.join(", "))
         };
