@@ -142,6 +142,20 @@ impl Value {
 /// A name that many entries can share, to invalidate them at once.
 pub type Tag = Arc<str>;
 
+/// What stands before a tag in the name that counts its invalidations, but not when it was expired.
+const HARD: char = '!';
+
+/// The name that counts the invalidations of `tag`. Should somebody have a tag of this name, it is
+/// invalidated along with the other: more than was asked, never less.
+pub(crate) fn hard_tag(tag: &Tag) -> Tag {
+    format!("{HARD}{tag}").into()
+}
+
+/// The tag whose invalidations the name `hard` counts.
+pub(crate) fn soft_tag(hard: &Tag) -> Tag {
+    hard.strip_prefix(HARD).unwrap_or(hard).into()
+}
+
 /// The tags of an entry, each with the number that the entry is good from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tagged {

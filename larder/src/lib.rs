@@ -117,6 +117,13 @@ mod flight;
 #[cfg(feature = "fragment")]
 pub mod fragment;
 mod key;
+#[cfg(any(
+    feature = "mysql",
+    feature = "postgres",
+    feature = "sea-orm",
+    feature = "sqlite"
+))]
+pub mod outbox;
 #[cfg(feature = "page")]
 pub mod page;
 #[cfg(any(
@@ -127,6 +134,8 @@ pub mod page;
     feature = "sqlite"
 ))]
 mod percent;
+#[cfg(feature = "sea-orm")]
+pub mod sea_orm;
 #[cfg(feature = "settings")]
 pub mod settings;
 #[cfg(feature = "simulation")]

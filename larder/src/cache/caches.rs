@@ -51,6 +51,18 @@ impl Caches {
         self.0.keys().map(String::as_str)
     }
 
+    /// The caches, in the order of their names.
+    ///
+    /// ```
+    /// use larder::{Cache, Caches, store::Memory};
+    ///
+    /// let caches = Caches::new().with("default", Cache::new(Memory::new()));
+    /// assert_eq!(caches.all().count(), 1);
+    /// ```
+    pub fn all(&self) -> impl Iterator<Item = &Cache> {
+        self.0.values()
+    }
+
     /// Closes every cache: waits for the loads under way, then lets the stores go. The first error, when
     /// all are closed.
     pub async fn close(&self) -> Result<()> {

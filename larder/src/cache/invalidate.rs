@@ -4,10 +4,9 @@ use std::future::IntoFuture;
 use std::time::Duration;
 
 use super::Cache;
-use super::look::hard_tag;
 use super::write::Boxed;
 use crate::Result;
-use crate::entry::Tag;
+use crate::entry::{Tag, hard_tag};
 
 /// How often a repetition that did not reach its store is tried again.
 const TRIES: u32 = 5;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Cache;
 use super::counts::count;
 use super::rules::Rule;
-use crate::entry::{Entry, Head, Stamp, State, Tag, Tagged};
+use crate::entry::{Entry, Head, Stamp, State, Tag, Tagged, hard_tag, soft_tag};
 use crate::event::Miss;
 use crate::flight::Noted;
 use crate::store::{Numbers, Tags};
@@ -220,7 +220,7 @@ impl Cache {
             .await?;
         let (soft_numbers, hard_numbers) = numbers.split_at(names.len());
         if let Some(tag) = self.judge(&hard_numbers, &hard_names, &hard) {
-            return Ok(Some(tag[HARD.len_utf8()..].into()));
+            return Ok(Some(soft_tag(&tag)));
         }
         entry.fresh_until = entry.fresh_until.min(self.shared.clock.now());
         let mut known = Tagged::clone(&tagged);
@@ -417,15 +417,6 @@ impl Cache {
 /// What is left of a deadline for those who inherit it: never is no bound.
 pub(super) fn life(fresh_until: Moment) -> Option<Moment> {
     (fresh_until != Moment::NEVER).then_some(fresh_until)
-}
-
-/// What stands before a tag in the name that counts its invalidations, but not when it was expired.
-const HARD: char = '!';
-
-/// The name that counts the invalidations of `tag`. Should somebody have a tag of this name, it is
-/// invalidated along with the other: more than was asked, never less.
-pub(super) fn hard_tag(tag: &Tag) -> Tag {
-    format!("{HARD}{tag}").into()
 }
 
 /// For how long an entry made from a stale one may live.

@@ -676,6 +676,22 @@ impl Cache {
         }
     }
 
+    /// The tag space.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub(crate) fn space(&self) -> &str {
+        &self.shared.space
+    }
+
+    /// Whether an invalidation of one of the two is one of the other.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub(crate) fn shares_tags_with(&self, other: &Self) -> bool {
+        let is_one_store = std::ptr::addr_eq(
+            Arc::as_ptr(&self.shared.store),
+            Arc::as_ptr(&other.shared.store),
+        );
+        is_one_store && self.space() == other.space()
+    }
+
     /// Tells this cache from others in this process.
     pub(crate) fn identity(&self) -> usize {
         Arc::as_ptr(&self.shared).addr()

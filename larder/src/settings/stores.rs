@@ -12,7 +12,7 @@ use crate::Result;
 use crate::store::{self, Store};
 
 /// What the stores of a full build can be told, for who puts it in a wrong place.
-pub(super) const OPTIONS: [&str; 21] = [
+pub(super) const OPTIONS: [&str; 22] = [
     "ca_certificate",
     "connect_timeout",
     "cull_every",
@@ -23,6 +23,7 @@ pub(super) const OPTIONS: [&str; 21] = [
     "max_bytes",
     "max_entries",
     "operation_timeout",
+    "outbox",
     "pass",
     "password",
     "protocol",
@@ -305,6 +306,9 @@ macro_rules! sql_options {
         }
         if let Some(limit) = $options.span("connect_timeout")? {
             $builder = $builder.connect_timeout(limit);
+        }
+        if $options.yes("outbox")? {
+            $builder = $builder.outbox();
         }
     };
 }

@@ -48,6 +48,8 @@ pub(crate) use numbers::Spaces;
 #[cfg(feature = "redis")]
 pub use redis::{Redis, RedisBuilder};
 pub use scan::{Scan, Scanned};
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub(crate) use sql::{BATCH, Outgoing};
 #[cfg(feature = "mysql")]
 pub use sql::{Mysql, MysqlBuilder};
 #[cfg(feature = "postgres")]

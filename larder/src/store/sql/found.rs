@@ -7,6 +7,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::row::{Row, moment};
+use super::statements::WAITING;
 use crate::Key;
 use crate::entry::{Entry, Head, Tag, whole_key_of_meta};
 use crate::store::{Numbers, Scanned};
@@ -17,6 +18,11 @@ pub(super) struct Numbered {
     pub(super) number: i64,
     pub(super) floor: Option<i64>,
     pub(super) era: Option<i64>,
+}
+
+/// Whether something waits in the outbox.
+pub(super) fn is_waiting(rows: &[Numbered]) -> bool {
+    rows.iter().any(|row| row.tag == WAITING)
 }
 
 /// The numbers of `names`; `None` where the space has no row of its own yet.

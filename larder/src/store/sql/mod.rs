@@ -24,6 +24,7 @@
 //! | `row.rs` | entries as columns |
 //! | `found.rs` | rows as answers |
 //! | `gate.rs` | one connection, made again when it breaks; failing fast |
+//! | `outbox.rs` | the outbox, and who gives its rows their numbers |
 //! | `cull.rs` | what takes rows away |
 //! | `settings.rs` | what all builders have |
 //! | `url.rs` | URLs |
@@ -38,6 +39,7 @@ mod found;
 mod gate;
 #[cfg(feature = "mysql")]
 mod mysql;
+mod outbox;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod row;
@@ -47,6 +49,8 @@ mod sqlite;
 mod statements;
 mod table;
 mod url;
+
+pub(crate) use outbox::{BATCH, Outgoing};
 
 #[cfg(feature = "mysql")]
 pub use mysql::{Mysql, MysqlBuilder};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::table::Parts;
 use crate::Clock;
 
 /// Settings that do not depend on the database.
@@ -12,6 +13,7 @@ pub(super) struct Settings {
     pub(super) max_entries: Option<u64>,
     pub(super) cull_every: Duration,
     pub(super) clock: Clock,
+    pub(super) parts: Parts,
 }
 
 impl Settings {
@@ -22,6 +24,7 @@ impl Settings {
             max_entries: None,
             cull_every: Duration::from_mins(1),
             clock: Clock::system(),
+            parts: Parts::Entries,
         }
     }
 }
@@ -55,6 +58,23 @@ macro_rules! common_setters {
         /// quarter. It starts with the first write, and ends with the store.
         pub fn cull_every(mut self, span: std::time::Duration) -> Self {
             self.settings.cull_every = span.max(std::time::Duration::from_millis(1));
+            self
+        }
+
+        /// Reads the table's outbox along with the numbers of tags, so that a row which a transaction
+        /// has put there invalidates at its commit. Default: off; the URL says `outbox=true`.
+        ///
+        /// See [`outbox`](crate::outbox). All who share the table have to say so. The outbox is then
+        /// this store's: caches on other stores have an outbox of another name. Costs a look into an
+        /// index with each read of numbers, and whoever first meets new rows gives them their numbers.
+        pub fn outbox(mut self) -> Self {
+            self.settings.parts = $crate::store::sql::table::Parts::EntriesAndOutbox;
+            self
+        }
+
+        /// For an outbox alone, whose entries are elsewhere.
+        pub(crate) fn only_outbox(mut self) -> Self {
+            self.settings.parts = $crate::store::sql::table::Parts::Outbox;
             self
         }
 

@@ -40,6 +40,9 @@ pub(super) fn live(slot: &str, now: &str) -> String {
     )
 }
 
+/// In the place of a tag: that something waits in the outbox. No tag is kept so.
+pub(super) const WAITING: &str = "waits";
+
 /// What is asked of the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ask {
@@ -105,6 +108,12 @@ pub(super) enum Ask {
     Names,
     /// 1: the first name, 2: now, 3: how many, 4: the name after all.
     NamesBefore,
+    /// 1: space. Gives a row if something waits in the outbox.
+    IsWaiting,
+    /// 1: space, 2: how many. Gives identity and tag of what waits, the oldest first.
+    Waiting,
+    /// 1: identities, or one. Removes what has waited.
+    Remove,
 }
 
 /// Where the two dialects differ.
@@ -118,11 +127,12 @@ pub(super) enum Way {
 
 impl Ask {
     /// How many there are.
-    pub(super) const COUNT: usize = Self::NamesBefore as usize + 1;
+    pub(super) const COUNT: usize = Self::Remove as usize + 1;
 
     /// The text of the statement.
     pub(super) fn text(self, way: Way, table: &Table) -> String {
         let (entries, numbers) = (table.entries(), table.numbers());
+        let outbox = table.outbox();
         let in_place = way == Way::InPlace;
         let pick = |in_place_text, served| if in_place { in_place_text } else { served };
         let is_name = match self {
@@ -169,9 +179,20 @@ impl Ask {
                 "DELETE FROM {entries} WHERE {is_name} RETURNING name, fresh_until, meta, {}",
                 live("", "$2")
             ),
-            Self::Numbers => format!(
-                "SELECT tag, number, floor, era FROM {numbers} WHERE space = $1 AND {is_tag}"
-            ),
+            Self::Numbers => {
+                let of_tags = format!(
+                    "SELECT tag, number, floor, era FROM {numbers} WHERE space = $1 AND {is_tag}"
+                );
+                if in_place || !table.has_outbox() {
+                    of_tags
+                } else {
+                    // In one statement, so that both are of one moment.
+                    format!(
+                        "{of_tags} UNION ALL SELECT '{WAITING}', 0::bigint, NULL::bigint, \
+                         NULL::bigint WHERE EXISTS (SELECT FROM {outbox} WHERE space = $1)"
+                    )
+                }
+            }
             Self::Draw => format!("{own} DO NOTHING"),
             Self::Next => format!("{own} DO UPDATE SET number = own.number + 1 RETURNING number"),
             // The row of the space is locked by `next`, so numbers and tags are written in turn.
@@ -215,6 +236,14 @@ impl Ask {
             Self::RemoveRange => format!("DELETE FROM {entries} WHERE name >= $1 AND name < $2"),
             Self::Names => names(&entries, ""),
             Self::NamesBefore => names(&entries, " AND name < $4"),
+            Self::IsWaiting => format!("SELECT 1 FROM {outbox} WHERE space = $1 LIMIT 1"),
+            Self::Waiting => {
+                format!("SELECT id, tag FROM {outbox} WHERE space = $1 ORDER BY id LIMIT $2")
+            }
+            Self::Remove => {
+                let is_id = pick("id = $1", "id = ANY($1)");
+                format!("DELETE FROM {outbox} WHERE {is_id}")
+            }
         };
         if in_place {
             text.replace('$', "?")

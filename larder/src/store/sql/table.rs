@@ -1,4 +1,4 @@
-//! The two tables of a store: what they are called and how they are made.
+//! The tables of a store: what they are called and how they are made.
 
 use crate::{Error, ErrorKind, Result};
 
@@ -15,12 +15,25 @@ pub(super) enum Dialect {
     Mysql,
 }
 
+/// Which tables are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Parts {
+    /// Those of the entries and of the tags' numbers.
+    #[default]
+    Entries,
+    /// These and the outbox, which is read along with the numbers.
+    EntriesAndOutbox,
+    /// The outbox alone: the entries are elsewhere.
+    Outbox,
+}
+
 /// A table by a name that was looked at, so that it can stand in a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Table {
     dialect: Dialect,
     schema: Option<String>,
     name: String,
+    pub(super) parts: Parts,
 }
 
 impl Table {
@@ -45,7 +58,50 @@ impl Table {
             dialect,
             schema: schema.map(str::to_owned),
             name: table.to_owned(),
+            parts: Parts::Entries,
         })
+    }
+
+    /// The same name, for these tables.
+    pub(super) fn with(mut self, parts: Parts) -> Self {
+        self.parts = parts;
+        self
+    }
+
+    pub(super) fn has_entries(&self) -> bool {
+        self.parts != Parts::Outbox
+    }
+
+    pub(super) fn has_outbox(&self) -> bool {
+        self.parts != Parts::Entries
+    }
+
+    /// The name of the table that is missed where it is not there.
+    pub(super) fn missed(&self) -> String {
+        match self.parts {
+            Parts::Outbox => self.outbox_path(),
+            _ => self.name(),
+        }
+    }
+
+    /// How the tables are made at `place`.
+    pub(super) fn made_by(&self, place: &impl std::fmt::Display) -> String {
+        match self.parts {
+            Parts::Outbox => format!("run `larder table outbox --url {place}`"),
+            _ => format!("run `larder table create --store {place}`"),
+        }
+    }
+
+    /// What a URL says of the tables, where it is not what is meant anyway.
+    pub(super) fn settings(&self) -> Vec<String> {
+        let mut settings = Vec::new();
+        if self.name() != DEFAULT {
+            settings.push(format!("table={}", self.name()));
+        }
+        if self.parts == Parts::EntriesAndOutbox {
+            settings.push("outbox=true".to_owned());
+        }
+        settings
     }
 
     /// The name as it was given.
@@ -66,6 +122,35 @@ impl Table {
         self.quoted("_numbers")
     }
 
+    /// The outbox, quoted.
+    pub(super) fn outbox(&self) -> String {
+        self.quoted("_outbox")
+    }
+
+    /// The outbox, unquoted.
+    pub(super) fn outbox_path(&self) -> String {
+        format!("{}_outbox", self.name())
+    }
+
+    /// The outbox, without its schema and unquoted.
+    pub(super) fn outbox_name(&self) -> String {
+        format!("{}_outbox", self.name)
+    }
+
+    /// The tables' names without their schema, unquoted.
+    pub(super) fn names(&self) -> Vec<String> {
+        let entries = self.has_entries().then(|| self.name.clone());
+        let outbox = self.has_outbox().then(|| self.outbox_name());
+        entries.into_iter().chain(outbox).collect()
+    }
+
+    /// The tables, quoted.
+    pub(super) fn places(&self) -> Vec<String> {
+        let entries = self.has_entries().then(|| self.entries());
+        let outbox = self.has_outbox().then(|| self.outbox());
+        entries.into_iter().chain(outbox).collect()
+    }
+
     fn quoted(&self, ending: &str) -> String {
         let quote = if self.dialect == Dialect::Mysql {
             '`'
@@ -78,10 +163,49 @@ impl Table {
         format!("{schema}{quote}{}{ending}{quote}", self.name)
     }
 
-    /// The statements that make both tables where they are missing.
-    ///
-    /// The body stands last: what lies behind it would be read through it.
+    /// The statements that make the tables where they are missing.
     pub(super) fn sql(&self) -> Vec<String> {
+        let mut statements = Vec::new();
+        if self.has_entries() {
+            statements.extend(self.entries_sql());
+        }
+        if self.has_outbox() {
+            statements.extend(self.outbox_sql());
+        }
+        statements
+    }
+
+    /// An identity that was given is never given again: whoever has read a row deletes that row.
+    fn outbox_sql(&self) -> Vec<String> {
+        let outbox = self.outbox();
+        let index = format!("\"{}_waiting\"", self.name);
+        match self.dialect {
+            Dialect::Sqlite => vec![
+                format!(
+                    "CREATE TABLE IF NOT EXISTS {outbox} (id INTEGER PRIMARY KEY AUTOINCREMENT, \
+                     space TEXT NOT NULL, tag TEXT NOT NULL)"
+                ),
+                format!("CREATE INDEX IF NOT EXISTS {index} ON {outbox} (space, id)"),
+            ],
+            // Never unlogged: it would lose what a commit has said.
+            Dialect::Postgres { .. } => vec![
+                format!(
+                    "CREATE TABLE IF NOT EXISTS {outbox} \
+                     (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
+                     space text COLLATE \"C\" NOT NULL, tag text NOT NULL)"
+                ),
+                format!("CREATE INDEX IF NOT EXISTS {index} ON {outbox} (space, id)"),
+            ],
+            Dialect::Mysql => vec![format!(
+                "CREATE TABLE IF NOT EXISTS {outbox} (id BIGINT AUTO_INCREMENT PRIMARY KEY, \
+                 space VARBINARY(500) NOT NULL, tag BLOB NOT NULL, \
+                 INDEX waiting (space, id)) ENGINE=InnoDB ROW_FORMAT=DYNAMIC"
+            )],
+        }
+    }
+
+    /// The body stands last: what lies behind it would be read through it.
+    fn entries_sql(&self) -> Vec<String> {
         let (entries, numbers) = (self.entries(), self.numbers());
         // The index lies in the schema of its table, and its name may not say so.
         let index = format!("\"{}_gone\"", self.name);

@@ -1,5 +1,6 @@
 //! Reads the URL of a store. What is wrong is said without repeating a part that may be secret.
 
+use super::table::Parts;
 use crate::percent::decoded;
 use crate::{Error, ErrorKind, Result};
 
@@ -73,6 +74,15 @@ impl Url {
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
         let at = self.query.iter().position(|(other, _)| other == name)?;
         Some(self.query.remove(at).1)
+    }
+
+    /// Which tables are meant, by the setting `outbox` where it is given.
+    pub(super) fn parts(&mut self, parts: Parts, form: Form) -> Result<Parts> {
+        match (self.take("outbox").as_deref(), parts) {
+            (Some("true"), Parts::Entries) => Ok(Parts::EntriesAndOutbox),
+            (None | Some("true" | "false"), parts) => Ok(parts),
+            (Some(_), _) => Err(form.bad("`outbox` is `true` or `false`")),
+        }
     }
 
     /// That every setting of the query was taken.

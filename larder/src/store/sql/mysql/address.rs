@@ -5,7 +5,7 @@ use std::fmt;
 use mysql_async::{Opts, OptsBuilder, SslOpts};
 
 use crate::Result;
-use crate::store::sql::table::{self, Dialect, Table};
+use crate::store::sql::table::{self, Dialect, Parts, Table};
 use crate::store::sql::url::{Form, Url};
 
 pub(super) const FORM: Form = Form {
@@ -25,7 +25,7 @@ pub(super) struct Address {
 }
 
 impl Address {
-    pub(super) fn parse(url: &str, authorities: Option<&[u8]>) -> Result<Self> {
+    pub(super) fn parse(url: &str, parts: Parts, authorities: Option<&[u8]>) -> Result<Self> {
         let mut url = Url::parse(url, FORM)?;
         if !matches!(url.scheme.as_str(), "mysql" | "mariadb") {
             return Err(FORM.bad("it does not begin with `mysql://` or `mariadb://`"));
@@ -43,8 +43,9 @@ impl Address {
             Some(_) => return Err(FORM.bad("`sslmode` is `disable` or `require`")),
         };
         let table = url.take("table").unwrap_or_else(|| table::DEFAULT.into());
-        url.all_taken(FORM, "`table` and `sslmode`")?;
-        let table = Table::parse(Dialect::Mysql, FORM.place, &table)?;
+        let parts = url.parts(parts, FORM)?;
+        url.all_taken(FORM, "`table`, `outbox` and `sslmode`")?;
+        let table = Table::parse(Dialect::Mysql, FORM.place, &table)?.with(parts);
         let port = url.port.unwrap_or(PORT);
         let options = OptsBuilder::default()
             .ip_or_hostname(url.host.as_str())
@@ -60,10 +61,9 @@ impl Address {
         } else {
             url.host.clone()
         };
-        let ending = match table.name() {
-            name if name == table::DEFAULT => String::new(),
-            name => format!("?table={name}"),
-        };
+        let settings = table.settings();
+        let mark = if settings.is_empty() { "" } else { "?" };
+        let ending = format!("{mark}{}", settings.join("&"));
         Ok(Self {
             shown: format!("mysql://{host}:{port}/{database}{ending}"),
             password: url.password,
@@ -122,7 +122,7 @@ mod tests {
                 "mysql://[::1]:3306/shop?table=pages",
             ),
         ] {
-            let address = Address::parse(url, None).expect(url);
+            let address = Address::parse(url, Parts::Entries, None).expect(url);
 
             assert_eq!(address.to_string(), expected, "{url}");
             assert!(!format!("{address:?}").contains("secret"), "{url}");
@@ -139,7 +139,9 @@ mod tests {
             "mysql://me:secret@db/shop?sslmode=secret",
             "mysql://me:secret@db/shop?table=a.b",
         ] {
-            let error = Address::parse(url, None).map(|_| ()).expect_err(url);
+            let error = Address::parse(url, Parts::Entries, None)
+                .map(|_| ())
+                .expect_err(url);
 
             assert_eq!(error.kind(), ErrorKind::Invalid, "{url}");
             assert!(!format!("{error:?}").contains("secret"), "{url}: {error:?}");

@@ -55,7 +55,11 @@ impl MysqlBuilder {
 
     /// The store, which connects when it is first used.
     pub fn lazy(self) -> Result<Mysql> {
-        let address = Address::parse(&self.url, self.ca_certificate.as_deref())?;
+        let address = Address::parse(
+            &self.url,
+            self.settings.parts,
+            self.ca_certificate.as_deref(),
+        )?;
         let server = Server::new(address, &self.settings);
         Ok(Mysql::new(server, self.settings))
     }
@@ -64,7 +68,10 @@ impl MysqlBuilder {
 impl fmt::Debug for MysqlBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MysqlBuilder")
-            .field("address", &Address::parse(&self.url, None).ok())
+            .field(
+                "address",
+                &Address::parse(&self.url, self.settings.parts, None).ok(),
+            )
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }

@@ -87,14 +87,14 @@ impl Server {
     }
 
     fn no_table(&self) -> Error {
-        let name = self.address.table.name();
+        let name = self.address.table.missed();
         let does = format!("has no table `{name}` that Larder made");
         self.complaint(ErrorKind::Invalid, &does)
-            .with_hint(format!("run `larder table create --store {self}`"))
+            .with_hint(self.address.table.made_by(self))
     }
 
     fn foreign_table(&self) -> Error {
-        let name = self.address.table.name();
+        let name = self.address.table.missed();
         let does = format!("has a table `{name}` that Larder did not make");
         self.complaint(ErrorKind::Invalid, &does)
             .with_hint("choose another name by `?table=` in the URL")

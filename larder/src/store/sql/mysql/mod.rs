@@ -44,6 +44,7 @@ use self::server::Server;
 use super::cull::{self, BATCH, Cull, Culler, MOST_NUMBERS};
 use super::found::{self, Live};
 use super::gate::Gate;
+use super::outbox::{self, Outgoing, Waiting, settle};
 use super::row::{self, Row, after_all, moment, ms, room_for, stamp};
 use super::settings::Settings;
 use crate::entry::{Entry, Head, Mark, Stamp};
@@ -79,6 +80,8 @@ struct Inner {
     gate: Arc<Gate<Server>>,
     settings: Settings,
     culler: Culler,
+    /// Whose turn it is to work off the outbox.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Mysql {
@@ -106,6 +109,7 @@ impl Mysql {
             gate: Gate::new(server, settings.clock.clone(), patience),
             settings,
             culler: Culler::default(),
+            turn: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -116,12 +120,15 @@ impl Mysql {
         let make = async {
             let there = "SELECT count(*) FROM information_schema.tables \
                          WHERE table_schema = DATABASE() AND table_name = ?";
-            let name = server.address.table.name();
-            let there: Option<u64> = lease.connection.exec_first(there, (name,)).await?;
+            let mut is_there = true;
+            for name in server.address.table.names() {
+                let there: Option<u64> = lease.connection.exec_first(there, (name,)).await?;
+                is_there &= there != Some(0);
+            }
             for text in self.table_sql() {
                 lease.connection.query_drop(text).await?;
             }
-            Ok(there == Some(0))
+            Ok(!is_there)
         };
         let limit = self.0.settings.timeout;
         let outcome = self.0.clock().timeout(limit, make).await;
@@ -139,6 +146,11 @@ impl Mysql {
     /// ```
     pub fn table_sql(&self) -> Vec<String> {
         self.0.server().address.table.sql()
+    }
+
+    /// What the outbox is called, behind its schema.
+    pub(crate) fn outbox_name(&self) -> String {
+        self.0.server().address.table.outbox_path()
     }
 
     /// Removes what has expired, and what is past `max_entries`; how many rows.
@@ -338,6 +350,9 @@ impl Inner {
             if let (Some(of), Some((space, _))) = (of, tags) {
                 bound.push(space.into());
                 bound.extend(of);
+                if texts.has_outbox() {
+                    bound.push(space.into());
+                }
             }
             let rows = self.rows(Again::Once, &text, bound).await?;
             let (rows, numbers) = reply::read(rows).ok_or_else(|| self.server().odd())?;
@@ -381,7 +396,11 @@ impl Store for Mysql {
         });
         for turn in 0..2 {
             let wanted = wanted.as_ref().map(|(space, list)| (*space, &list[..]));
-            let (rows, numbered) = self.0.look(&names, wanted).await?;
+            let (mut rows, mut numbered) = self.0.look(&names, wanted).await?;
+            if let Some(tags) = tags.filter(|_| found::is_waiting(&numbered)) {
+                settle(self, &self.0.turn, tags.space).await?;
+                (rows, numbered) = self.0.look(&names, wanted).await?;
+            }
             let entries = found::entries(keys, rows);
             let Some(tags) = tags else {
                 return Ok(Found {
@@ -591,6 +610,26 @@ impl Store for Mysql {
 
     fn scan(&self) -> Option<&dyn Scan> {
         Some(self)
+    }
+}
+
+#[async_trait]
+impl Outgoing for Mysql {
+    async fn waiting(&self, space: &str) -> Result<Vec<Waiting>> {
+        let bound = vec![space.into(), outbox::BATCH.into()];
+        let text = &self.0.server().texts.waiting;
+        let rows = self.0.rows(Again::Once, text, bound).await?;
+        let rows: Option<Vec<_>> = rows.into_iter().map(reply::waiting).collect();
+        rows.ok_or_else(|| self.0.server().odd())
+    }
+
+    async fn remove(&self, ids: &[i64]) -> Result<()> {
+        for ids in ids.chunks(ROWS) {
+            let ids = filled(ids.iter().map(|id| Bound::from(*id)).collect());
+            let text = self.0.server().texts.remove(ids.len());
+            self.0.change(&text, ids).await?;
+        }
+        Ok(())
     }
 }
 

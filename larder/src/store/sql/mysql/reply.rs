@@ -4,6 +4,7 @@ use bytes::Bytes;
 use mysql_async::{Row as Answer, Value};
 
 use crate::store::sql::found::{Live, Numbered};
+use crate::store::sql::outbox::Waiting;
 use crate::store::sql::row::Row;
 
 /// The columns of a row, in the order in which they are written.
@@ -73,6 +74,14 @@ pub(super) fn live(row: Answer) -> Option<(String, Live)> {
         meta: blob(values.next()?),
     };
     Some((name, live))
+}
+
+/// A row of the outbox. Whoever writes with another program may have put there what is no text.
+pub(super) fn waiting(row: Answer) -> Option<Waiting> {
+    let mut values = row.unwrap_raw().into_iter().flatten();
+    let id = integer(&values.next()?)?;
+    let tag = String::from_utf8_lossy(&blob(values.next()?)?).into_owned();
+    Some(Waiting { id, tag })
 }
 
 /// Name and meta.

@@ -148,8 +148,16 @@ impl Server {
     /// How large a question may be, once the tables have been looked at.
     async fn look(&self, lease: &mut Lease) -> mysql_async::Result<usize> {
         self.end_suspects(lease).await?;
-        let (get, put) = (self.texts.get(0, Some(1)), self.texts.seen());
-        for text in [self.texts.put.as_str(), get.as_str(), put.as_str()] {
+        let table = &self.address.table;
+        let mut looks = Vec::new();
+        if table.has_entries() {
+            let (get, seen) = (self.texts.get(0, Some(1)), self.texts.seen());
+            looks.extend([self.texts.put.clone(), get, seen]);
+        }
+        if table.has_outbox() {
+            looks.push(self.texts.waiting.clone());
+        }
+        for text in looks {
             lease.connection.prep(text).await?;
         }
         let largest: Option<u64> = lease

@@ -3,13 +3,15 @@
 //! What is written where a condition holds is told by the server's count of changed rows: each statement
 //! that changes a row also moves its `turn`, so that a row that was there counts as changed.
 
-use crate::store::sql::statements::{COLUMNS, PLAIN, READ, live};
+use crate::store::sql::statements::{COLUMNS, PLAIN, READ, WAITING, live};
 use crate::store::sql::table::Table;
 
 /// The text of each statement that is the same however many it is about.
 pub(super) struct Texts {
     entries: String,
     numbers: String,
+    outbox: String,
+    has_outbox: bool,
     pub(super) put: String,
     /// The columns; now, twice.
     pub(super) put_if_absent: String,
@@ -40,11 +42,14 @@ pub(super) struct Texts {
     pub(super) floor: String,
     /// Space, floor, how many.
     pub(super) drop_numbers: String,
+    /// Space, how many. Gives identity and tag of what waits in the outbox, the oldest first.
+    pub(super) waiting: String,
 }
 
 impl Texts {
     pub(super) fn new(table: &Table) -> Self {
         let (entries, numbers) = (table.entries(), table.numbers());
+        let outbox = table.outbox();
         let live = live("", "?");
         let put = format!("{} {}", insert(&entries, 1), replace());
         let update = update(&entries);
@@ -92,13 +97,16 @@ impl Texts {
             drop_numbers: format!(
                 "DELETE FROM {numbers} WHERE space = ? AND tag <> '' AND number <= ? LIMIT ?"
             ),
+            waiting: format!("SELECT id, tag FROM {outbox} WHERE space = ? ORDER BY id LIMIT ?"),
             put,
             entries,
             numbers,
+            outbox,
+            has_outbox: table.has_outbox(),
         }
     }
 
-    /// Names, now; then, for the numbers of tags, space and tags. In one statement, so that both are of
+    /// Names, now; then, for the numbers of tags, space and tags; with an outbox, the space once more. In one statement, so that both are of
     /// one moment. A row of the numbers has the codec -1.
     pub(super) fn get(&self, names: usize, tags: Option<usize>) -> String {
         let (entries, numbers) = (&self.entries, &self.numbers);
@@ -108,10 +116,18 @@ impl Texts {
             places(names)
         );
         let of_tags = tags.map(|tags| {
-            format!(
+            let of_tags = format!(
                 "SELECT tag, number, -1, floor, 0, era, 0, 0, NULL, NULL FROM {numbers} \
                  WHERE space = ? AND tag IN ({})",
                 places(tags)
+            );
+            if !self.has_outbox {
+                return of_tags;
+            }
+            let outbox = &self.outbox;
+            format!(
+                "{of_tags} UNION ALL SELECT '{WAITING}', 0, -1, 0, 0, 0, 0, 0, NULL, NULL FROM DUAL \
+                 WHERE EXISTS (SELECT 1 FROM {outbox} WHERE space = ?)"
             )
         });
         match of_tags {
@@ -139,6 +155,16 @@ impl Texts {
             self.entries,
             places(names)
         )
+    }
+
+    /// Whether the outbox is read along with the numbers.
+    pub(super) fn has_outbox(&self) -> bool {
+        self.has_outbox
+    }
+
+    /// Identities. Removes what has waited in the outbox.
+    pub(super) fn remove(&self, ids: usize) -> String {
+        format!("DELETE FROM {} WHERE id IN ({})", self.outbox, places(ids))
     }
 
     /// Names.

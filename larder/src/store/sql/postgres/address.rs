@@ -7,7 +7,7 @@ use tokio_postgres::config::SslMode;
 
 use super::tls::Tls;
 use crate::Result;
-use crate::store::sql::table::{self, Dialect, Table};
+use crate::store::sql::table::{self, Dialect, Parts, Table};
 use crate::store::sql::url::{Form, Url};
 
 pub(super) const FORM: Form = Form {
@@ -28,7 +28,12 @@ pub(super) struct Address {
 }
 
 impl Address {
-    pub(super) fn parse(url: &str, unlogged: bool, authorities: Option<&[u8]>) -> Result<Self> {
+    pub(super) fn parse(
+        url: &str,
+        unlogged: bool,
+        parts: Parts,
+        authorities: Option<&[u8]>,
+    ) -> Result<Self> {
         let mut url = Url::parse(url, FORM)?;
         if !matches!(url.scheme.as_str(), "postgres" | "postgresql") {
             return Err(FORM.bad("it does not begin with `postgres://`"));
@@ -48,8 +53,9 @@ impl Address {
             Some(_) => return Err(FORM.bad("`sslmode` is `disable` or `require`")),
         };
         let table = url.take("table").unwrap_or_else(|| table::DEFAULT.into());
-        url.all_taken(FORM, "`table`, `host` and `sslmode`")?;
-        let table = Table::parse(Dialect::Postgres { unlogged }, FORM.place, &table)?;
+        let parts = url.parts(parts, FORM)?;
+        url.all_taken(FORM, "`table`, `outbox`, `host` and `sslmode`")?;
+        let table = Table::parse(Dialect::Postgres { unlogged }, FORM.place, &table)?.with(parts);
         let tls = Tls::new(authorities)?;
         let port = url.port.unwrap_or(PORT);
         let mut config = Config::new();
@@ -90,9 +96,7 @@ fn shown(host: &str, port: u16, database: &str, table: &Table) -> String {
         v6 if v6.contains(':') => format!("[{v6}]:{port}"),
         name => format!("{name}:{port}"),
     };
-    if table.name() != table::DEFAULT {
-        settings.push(format!("table={}", table.name()));
-    }
+    settings.extend(table.settings());
     let mark = if settings.is_empty() { "" } else { "?" };
     format!("postgres://{host}/{database}{mark}{}", settings.join("&"))
 }
@@ -128,7 +132,7 @@ mod tests {
                 "postgres:///shop?host=/run/pg",
             ),
         ] {
-            let address = Address::parse(url, false, None).expect(url);
+            let address = Address::parse(url, false, Parts::Entries, None).expect(url);
 
             assert_eq!(address.to_string(), expected, "{url}");
             assert!(!format!("{address:?}").contains("secret"), "{url}");
@@ -149,7 +153,9 @@ mod tests {
             "postgres://me:secret@db/shop?password=secret",
             "postgres://me:secret@db/shop?table=a%20b",
         ] {
-            let error = Address::parse(url, false, None).map(|_| ()).expect_err(url);
+            let error = Address::parse(url, false, Parts::Entries, None)
+                .map(|_| ())
+                .expect_err(url);
 
             assert_eq!(error.kind(), ErrorKind::Invalid, "{url}");
             assert!(!format!("{error:?}").contains("secret"), "{url}: {error:?}");

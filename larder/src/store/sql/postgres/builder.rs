@@ -66,7 +66,12 @@ impl PostgresBuilder {
 
     /// The store, which connects when it is first used.
     pub fn lazy(self) -> Result<Postgres> {
-        let address = Address::parse(&self.url, self.unlogged, self.ca_certificate.as_deref())?;
+        let address = Address::parse(
+            &self.url,
+            self.unlogged,
+            self.settings.parts,
+            self.ca_certificate.as_deref(),
+        )?;
         let server = Server::new(address, &self.settings);
         Ok(Postgres::new(server, self.settings))
     }
@@ -77,7 +82,7 @@ impl fmt::Debug for PostgresBuilder {
         f.debug_struct("PostgresBuilder")
             .field(
                 "address",
-                &Address::parse(&self.url, self.unlogged, None).ok(),
+                &Address::parse(&self.url, self.unlogged, self.settings.parts, None).ok(),
             )
             .field("settings", &self.settings)
             .field("unlogged", &self.unlogged)

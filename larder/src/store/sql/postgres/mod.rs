@@ -17,15 +17,19 @@
 //! | `address.rs` | URLs, and how to show them without the password |
 //! | `builder.rs` | settings |
 //! | `errors.rs` | what callers are told |
+//! | `listen.rs` | hearing that something waits in the outbox |
 //! | `server.rs` | connecting and giving up |
 //! | `tls.rs` | TLS |
+//! | `watch.rs` | triggers that write the outbox |
 
 mod act;
 mod address;
 mod builder;
 mod errors;
+mod listen;
 mod server;
 mod tls;
+mod watch;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -43,6 +47,7 @@ use self::server::Server;
 use super::cull::{self, BATCH, Cull, Culler, MOST_NUMBERS};
 use super::found::{self, Live, Numbered};
 use super::gate::Gate;
+use super::outbox::{self, Outgoing, Waiting, settle};
 use super::row::{self, Row, after_all, fits, ms, room_for, stamp};
 use super::settings::Settings;
 use super::statements::Ask;
@@ -78,6 +83,8 @@ struct Inner {
     gate: Arc<Gate<Server>>,
     settings: Settings,
     culler: Culler,
+    /// Whose turn it is to work off the outbox.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Postgres {
@@ -106,6 +113,7 @@ impl Postgres {
             gate: Gate::new(server, settings.clock.clone(), patience),
             settings,
             culler: Culler::default(),
+            turn: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -114,11 +122,10 @@ impl Postgres {
         let server = self.0.server();
         let link = server.connect_bare().await?;
         let make = async {
-            let there = "SELECT to_regclass($1)::text IS NOT NULL";
-            let there = link
-                .client
-                .query_one(there, &[&server.address.table.entries()])
-                .await?;
+            let there =
+                "SELECT bool_and(to_regclass(place) IS NOT NULL) FROM unnest($1::text[]) AS place";
+            let places = server.address.table.places();
+            let there = link.client.query_one(there, &[&places]).await?;
             // One at a time, since "if not exists" does not see what another is about to make. Sent
             // together, the statements are one transaction.
             let statements = self.table_sql().join(";");
@@ -145,6 +152,11 @@ impl Postgres {
     /// ```
     pub fn table_sql(&self) -> Vec<String> {
         self.0.server().address.table.sql()
+    }
+
+    /// What the outbox is called, behind its schema.
+    pub(crate) fn outbox_name(&self) -> String {
+        self.0.server().address.table.outbox_path()
     }
 
     /// Removes what has expired, and what is past `max_entries`; how many rows.
@@ -298,7 +310,8 @@ impl Inner {
         let bound = tag_list(tags.names);
         let bound: Bound<'_> = &[&tags.space, &bound];
         let answers = self.call(Send::Read(Ask::Numbers, bound, None)).await?;
-        let numbers = numbers(&answers.rows, tags.names).ok().flatten();
+        let numbered = numbered(&answers.rows).ok();
+        let numbers = numbered.and_then(|rows| found::numbers(&rows, tags.names));
         numbers.ok_or_else(|| self.server().odd())
     }
 
@@ -329,30 +342,11 @@ impl Store for Postgres {
     }
 
     async fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<Found> {
-        let now = self.0.now();
-        let names: Vec<&str> = keys.iter().map(Key::name).collect();
-        let wanted = tags.map(|tags| (tags.space, tag_list(tags.names)));
-        let wanted: Option<[&(dyn ToSql + Sync); 2]> =
-            wanted.as_ref().map(|(space, list)| [space as _, list as _]);
-        let wanted = wanted.as_ref().map(|wanted| &wanted[..]);
-        let answers = match (names.as_slice(), wanted) {
-            ([], None) => Answers::default(),
-            ([], Some(wanted)) => {
-                let answers = self.0.call(Send::Read(Ask::Numbers, wanted, None)).await?;
-                Answers {
-                    numbers: answers.rows,
-                    ..Answers::default()
-                }
-            }
-            ([name], wanted) => {
-                let bound: Bound<'_> = &[name, &now];
-                self.0.call(Send::Read(Ask::GetOne, bound, wanted)).await?
-            }
-            (_, wanted) => {
-                let bound: Bound<'_> = &[&names, &now];
-                self.0.call(Send::Read(Ask::Get, bound, wanted)).await?
-            }
-        };
+        let (mut answers, mut numbered) = self.look(keys, tags).await?;
+        if let Some(tags) = tags.filter(|_| found::is_waiting(&numbered)) {
+            settle(self, &self.0.turn, tags.space).await?;
+            (answers, numbered) = self.look(keys, Some(tags)).await?;
+        }
         let odd = |_| self.0.server().odd();
         let rows: Result<Vec<_>, _> = answers.rows.iter().map(read).collect();
         let entries = found::entries(keys, rows.map_err(odd)?);
@@ -362,7 +356,7 @@ impl Store for Postgres {
                 numbers: None,
             });
         };
-        let numbers = match numbers(&answers.numbers, tags.names).map_err(odd)? {
+        let numbers = match found::numbers(&numbered, tags.names) {
             Some(numbers) => numbers,
             None => self.0.draw_numbers(tags).await?,
         };
@@ -511,6 +505,59 @@ impl Store for Postgres {
     }
 }
 
+impl Postgres {
+    /// The rows of slots and, if they are wanted, of numbers.
+    async fn look(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<(Answers, Vec<Numbered>)> {
+        let now = self.0.now();
+        let names: Vec<&str> = keys.iter().map(Key::name).collect();
+        let wanted = tags.map(|tags| (tags.space, tag_list(tags.names)));
+        let wanted: Option<[&(dyn ToSql + Sync); 2]> =
+            wanted.as_ref().map(|(space, list)| [space as _, list as _]);
+        let wanted = wanted.as_ref().map(|wanted| &wanted[..]);
+        let answers = match (names.as_slice(), wanted) {
+            ([], None) => Answers::default(),
+            ([], Some(wanted)) => {
+                let answers = self.0.call(Send::Read(Ask::Numbers, wanted, None)).await?;
+                Answers {
+                    numbers: answers.rows,
+                    ..Answers::default()
+                }
+            }
+            ([name], wanted) => {
+                let bound: Bound<'_> = &[name, &now];
+                self.0.call(Send::Read(Ask::GetOne, bound, wanted)).await?
+            }
+            (_, wanted) => {
+                let bound: Bound<'_> = &[&names, &now];
+                self.0.call(Send::Read(Ask::Get, bound, wanted)).await?
+            }
+        };
+        let numbered = numbered(&answers.numbers).map_err(|_| self.0.server().odd())?;
+        Ok((answers, numbered))
+    }
+}
+
+#[async_trait]
+impl Outgoing for Postgres {
+    async fn waiting(&self, space: &str) -> Result<Vec<Waiting>> {
+        let bound: Bound<'_> = &[&space, &i64::from(outbox::BATCH)];
+        let rows = self.0.call(Send::Read(Ask::Waiting, bound, None)).await?;
+        let waiting = |row: &Answer| {
+            Ok(Waiting {
+                id: row.try_get(0)?,
+                tag: row.try_get(1)?,
+            })
+        };
+        let rows: Result<_, tokio_postgres::Error> = rows.rows.iter().map(waiting).collect();
+        rows.map_err(|_| self.0.server().odd())
+    }
+
+    async fn remove(&self, ids: &[i64]) -> Result<()> {
+        let sent = self.0.call(Send::Count(Ask::Remove, &[&ids])).await;
+        sent.map(|_| ())
+    }
+}
+
 #[async_trait]
 impl Scan for Postgres {
     async fn page(&self, scope: &str, from: Option<&str>, limit: usize) -> Result<Scanned> {
@@ -573,7 +620,7 @@ fn tag_list(names: &[Tag]) -> Vec<String> {
     std::iter::once(String::new()).chain(tags).collect()
 }
 
-fn numbers(rows: &[Answer], names: &[Tag]) -> Result<Option<Numbers>, tokio_postgres::Error> {
+fn numbered(rows: &[Answer]) -> Result<Vec<Numbered>, tokio_postgres::Error> {
     let read = |row: &Answer| {
         Ok(Numbered {
             tag: row.try_get(0)?,
@@ -582,8 +629,7 @@ fn numbers(rows: &[Answer], names: &[Tag]) -> Result<Option<Numbers>, tokio_post
             era: row.try_get(3)?,
         })
     };
-    let rows: Result<Vec<_>, _> = rows.iter().map(read).collect();
-    Ok(found::numbers(&rows?, names))
+    rows.iter().map(read).collect()
 }
 
 /// Reads a name and the columns of `READ`.

@@ -149,7 +149,12 @@ impl Server {
     }
 
     async fn check_table(&self, link: &Link) -> Result<()> {
-        for ask in [Ask::GetOne, Ask::Put, Ask::Numbers] {
+        let table = &self.address.table;
+        let of_entries = [Ask::GetOne, Ask::Put, Ask::Numbers];
+        let of_outbox = [Ask::Waiting, Ask::Remove];
+        let of_entries = of_entries.iter().filter(|_| table.has_entries());
+        let of_outbox = of_outbox.iter().filter(|_| table.has_outbox());
+        for &ask in of_entries.chain(of_outbox) {
             let prepared = self
                 .clock
                 .timeout(self.connect_timeout, link.statement(self, ask))

@@ -7,6 +7,7 @@ use super::file::Texts;
 use crate::entry::{Mark, Tag};
 use crate::store::sql::cull::MOST_NUMBERS;
 use crate::store::sql::found::{self, Live, Numbered};
+use crate::store::sql::outbox::Waiting;
 use crate::store::sql::row::{self, Row, ms, room_for, stamp};
 use crate::store::sql::statements::Ask;
 use crate::store::{Numbers, Sum, Tags, When};
@@ -21,7 +22,12 @@ pub(super) struct Acts<'a> {
 }
 
 /// What slots hold, and the numbers of tags if they were asked for and are there.
-pub(super) type Slots = (Vec<Option<Row>>, Option<Numbers>);
+pub(super) struct Slots {
+    pub(super) rows: Vec<Option<Row>>,
+    pub(super) numbers: Option<Numbers>,
+    /// Whether something waits in the outbox.
+    pub(super) is_waiting: bool,
+}
 
 /// When a row is written.
 #[derive(Debug, Clone, Copy)]
@@ -47,13 +53,44 @@ impl Acts<'_> {
     /// Entries, then numbers if they are wanted, seen at one moment.
     pub(super) fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> rusqlite::Result<Slots> {
         let Some(tags) = tags else {
-            return Ok((self.rows(keys)?, None));
+            return Ok(Slots {
+                rows: self.rows(keys)?,
+                numbers: None,
+                is_waiting: false,
+            });
         };
         let transaction = self.connection.unchecked_transaction()?;
         let rows = self.rows(keys)?;
         let numbers = self.numbers(tags.space, tags.names)?;
+        let is_waiting = self.texts.has_outbox() && self.is_waiting(tags.space)?;
         transaction.commit()?;
-        Ok((rows, numbers))
+        Ok(Slots {
+            rows,
+            numbers,
+            is_waiting,
+        })
+    }
+
+    fn is_waiting(&self, space: &str) -> rusqlite::Result<bool> {
+        self.statement(Ask::IsWaiting)?.exists([space])
+    }
+
+    /// Up to `most` rows of the outbox of `space`, the oldest first.
+    pub(super) fn waiting(&self, space: &str, most: u32) -> rusqlite::Result<Vec<Waiting>> {
+        let waiting = |row: &rusqlite::Row<'_>| {
+            // Whoever writes with another program may have put bytes there.
+            let tag = String::from_utf8_lossy(row.get_ref(1)?.as_bytes()?).into_owned();
+            let id = row.get(0)?;
+            Ok(Waiting { id, tag })
+        };
+        self.statement(Ask::Waiting)?
+            .query_map((space, most), waiting)?
+            .collect()
+    }
+
+    pub(super) fn remove(&self, ids: &[i64]) -> rusqlite::Result<()> {
+        let mut remove = self.statement(Ask::Remove)?;
+        ids.iter().try_for_each(|id| remove.execute([id]).map(drop))
     }
 
     fn rows(&self, keys: &[Key]) -> rusqlite::Result<Vec<Option<Row>>> {
@@ -318,12 +355,13 @@ fn blob(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<Bytes>> {
 mod tests {
     use super::*;
     use crate::store::sql::statements::Way;
-    use crate::store::sql::table::{Dialect, Table};
+    use crate::store::sql::table::{Dialect, Parts, Table};
 
     #[test]
     fn whatever_is_asked_there_is_an_index_for_it() {
         let connection = Connection::open_in_memory().expect("a database in memory");
         let table = Table::parse(Dialect::Sqlite, "sqlite", "larder").expect("a good name");
+        let table = table.with(Parts::EntriesAndOutbox);
         for text in table.sql() {
             connection.execute(&text, []).expect("the table is made");
         }
@@ -353,6 +391,9 @@ mod tests {
             Ask::NextBatch,
             Ask::RemoveFrom,
             Ask::Names,
+            Ask::IsWaiting,
+            Ask::Waiting,
+            Ask::Remove,
         ] {
             let plan = plan(ask);
             assert!(

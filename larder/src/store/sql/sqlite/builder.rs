@@ -8,7 +8,7 @@ use super::Sqlite;
 use super::file::File;
 use crate::Result;
 use crate::store::sql::settings::{Settings, common_setters};
-use crate::store::sql::table::{self, Dialect, Table};
+use crate::store::sql::table::{self, Dialect, Parts, Table};
 use crate::store::sql::url::{Form, Url};
 
 pub(super) const FORM: Form = Form {
@@ -73,7 +73,7 @@ impl SqliteBuilder {
 
     /// The store, which opens its file when it is first used.
     pub fn lazy(self) -> Result<Sqlite> {
-        let (path, table) = parse(&self.url)?;
+        let (path, table) = parse(&self.url, self.settings.parts)?;
         let file = File {
             path,
             table,
@@ -87,7 +87,7 @@ impl SqliteBuilder {
     }
 }
 
-fn parse(url: &str) -> Result<(PathBuf, Table)> {
+fn parse(url: &str, parts: Parts) -> Result<(PathBuf, Table)> {
     let mut url = Url::parse(url, FORM)?;
     if url.scheme != "sqlite" {
         return Err(FORM.bad("it does not begin with `sqlite://`"));
@@ -98,15 +98,21 @@ fn parse(url: &str) -> Result<(PathBuf, Table)> {
         return Err(FORM.bad("it names no file"));
     }
     let table = url.take("table").unwrap_or_else(|| table::DEFAULT.into());
-    url.all_taken(FORM, "`table`")?;
-    let table = Table::parse(Dialect::Sqlite, FORM.place, &table)?;
+    let parts = url.parts(parts, FORM)?;
+    url.all_taken(FORM, "`table` and `outbox`")?;
+    let table = Table::parse(Dialect::Sqlite, FORM.place, &table)?.with(parts);
     Ok((path.into(), table))
 }
 
 impl fmt::Debug for SqliteBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteBuilder")
-            .field("file", &parse(&self.url).ok().map(|(path, _)| path))
+            .field(
+                "file",
+                &parse(&self.url, self.settings.parts)
+                    .ok()
+                    .map(|(path, _)| path),
+            )
             .field("settings", &self.settings)
             .field("trust_restarts", &self.trust_restarts)
             .field("sync_commits", &self.sync_commits)
@@ -126,7 +132,7 @@ mod tests {
             ("sqlite://a.db?table=pages", "a.db", "pages"),
             ("sqlite:///tmp/a%20b.db", "/tmp/a b.db", "larder"),
         ] {
-            let (found, found_table) = parse(url).expect(url);
+            let (found, found_table) = parse(url, Parts::Entries).expect(url);
 
             assert_eq!((found, found_table.name()), (path.into(), table.to_owned()));
         }
@@ -138,7 +144,7 @@ mod tests {
             "sqlite:///a?table=a%20b",
             "postgres:///a",
         ] {
-            let error = parse(url).expect_err(url);
+            let error = parse(url, Parts::Entries).expect_err(url);
             assert_eq!(error.kind(), ErrorKind::Invalid, "{url}");
         }
     }

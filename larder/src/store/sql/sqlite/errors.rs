@@ -34,7 +34,8 @@ impl File {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => (
                 ErrorKind::Unavailable,
                 "is no database, or a damaged one".to_owned(),
-                Some("delete the file and make the table anew: it is a cache"),
+                (self.table.has_entries())
+                    .then_some("delete the file and make the table anew: it is a cache"),
             ),
             Some(ErrorCode::TooBig) => {
                 let text = "the value is larger than SQLite keeps";
@@ -54,18 +55,18 @@ impl File {
     }
 
     pub(super) fn no_table(&self) -> Error {
-        let name = self.table.name();
+        let name = self.table.missed();
         self.complaint(
             ErrorKind::Invalid,
             &format!("has no table `{name}` that Larder made"),
         )
-        .with_hint(format!("run `larder table create --store {self}`"))
+        .with_hint(self.table.made_by(self))
     }
 
     fn foreign_table(&self) -> Error {
         let does = format!(
             "has a table `{}` that Larder did not make",
-            self.table.name()
+            self.table.missed()
         );
         self.complaint(ErrorKind::Invalid, &does)
             .with_hint("choose another name by `?table=` in the URL")

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::thread::{Role, Thread};
 use crate::store::sql::gate::Connect;
 use crate::store::sql::statements::{Ask, Way};
-use crate::store::sql::table::{self, Table};
+use crate::store::sql::table::Table;
 use crate::{Clock, Error, ErrorKind, Result};
 
 /// The row of the numbers' table that says in which run of the machine the file was last used: in a
@@ -50,6 +50,10 @@ pub(super) struct Texts {
 }
 
 impl Texts {
+    pub(super) fn has_outbox(&self) -> bool {
+        self.table.has_outbox()
+    }
+
     pub(super) fn of(&self, ask: Ask) -> &str {
         self.of[ask as usize].get_or_init(|| ask.text(Way::InPlace, &self.table))
     }
@@ -186,6 +190,15 @@ impl File {
     /// Makes the file ours: its mode, its table, and no entry from before a restart of the machine.
     fn prepare(&self, writer: &mut Connection) -> rusqlite::Result<()> {
         writer.busy_timeout(self.timeout)?;
+        if self.table.has_outbox() {
+            for ask in [Ask::IsWaiting, Ask::Remove] {
+                writer.prepare(&ask.text(Way::InPlace, &self.table))?;
+            }
+        }
+        if !self.table.has_entries() {
+            // Somebody else's file: how it is written is theirs to say.
+            return Ok(());
+        }
         writer.pragma_update(None, "journal_mode", "wal")?;
         let boot = boot_number();
         // Without a mark of the machine's run nothing would tell that commits were taken back.
@@ -246,13 +259,19 @@ impl File {
     fn create_table(&self) -> rusqlite::Result<bool> {
         let mut connection = self.connection(false)?;
         connection.busy_timeout(self.timeout)?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
+        if self.table.has_entries() {
+            connection.pragma_update(None, "journal_mode", "wal")?;
+        }
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let there: bool = transaction.query_row(
-            "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1",
-            [self.table.name()],
-            |row| row.get(0),
-        )?;
+        let mut there = true;
+        for name in self.table.names() {
+            let is_there: bool = transaction.query_row(
+                "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1",
+                [name],
+                |row| row.get(0),
+            )?;
+            there &= is_there;
+        }
         for text in self.table.sql() {
             transaction.execute(&text, [])?;
         }
@@ -275,10 +294,9 @@ fn boot_number() -> Option<i64> {
 impl fmt::Display for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "sqlite://{}", self.path.display())?;
-        match self.table.name() {
-            name if name == table::DEFAULT => Ok(()),
-            name => write!(f, "?table={name}"),
-        }
+        let settings = self.table.settings();
+        let mark = if settings.is_empty() { "" } else { "?" };
+        write!(f, "{mark}{}", settings.join("&"))
     }
 }
 

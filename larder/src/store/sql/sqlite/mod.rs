@@ -32,13 +32,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::Connection;
 
-use self::acts::{Acts, Condition};
+use self::acts::{Acts, Condition, Slots};
 pub use self::builder::SqliteBuilder;
 use self::file::{File, Open, Texts};
 use self::thread::{NoAnswer, Thread};
 use super::cull::{self, BATCH, Cull, Culler};
 use super::found;
 use super::gate::Gate;
+use super::outbox::{self, Outgoing, Waiting, settle};
 use super::row::{Row, after_all, fits, stamp};
 use super::settings::Settings;
 use crate::entry::{Entry, Head, Mark, Stamp};
@@ -76,6 +77,8 @@ struct Inner {
     gate: Arc<Gate<File>>,
     settings: Settings,
     culler: Culler,
+    /// Whose turn it is to work off the outbox.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Sqlite {
@@ -102,6 +105,7 @@ impl Sqlite {
             gate: Gate::new(file, settings.clock.clone(), patience),
             settings,
             culler: Culler::default(),
+            turn: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -121,6 +125,11 @@ impl Sqlite {
     /// ```
     pub fn table_sql(&self) -> Vec<String> {
         self.0.file().table.sql()
+    }
+
+    /// What the outbox is called, behind its schema.
+    pub(crate) fn outbox_name(&self) -> String {
+        self.0.file().table.outbox_path()
     }
 
     /// Removes what has expired, and what is past `max_entries`; how many rows.
@@ -252,6 +261,23 @@ impl Inner {
         Ok(false)
     }
 
+    async fn look(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<Slots> {
+        let open = self.gate.link().await?;
+        let here = (keys.len() <= FEW)
+            .then(|| self.read_here(&open, |acts| acts.get(keys, tags)))
+            .flatten();
+        if let Some(found) = here {
+            return found;
+        }
+        let asked = keys.to_vec();
+        let of = tags.map(|tags| (tags.space.to_owned(), tags.names.to_vec()));
+        let read = move |acts: Acts<'_>| {
+            let tags = of.as_ref().map(|(space, names)| Tags { space, names });
+            acts.get(&asked, tags)
+        };
+        self.ask(&open, &open.reader, read).await
+    }
+
     async fn numbers(self: &Arc<Self>, tags: Tags<'_>) -> Result<Numbers> {
         let (space, names, era) = (tags.space.to_owned(), tags.names.to_vec(), self.random());
         let numbers = self
@@ -276,21 +302,12 @@ impl Store for Sqlite {
     }
 
     async fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<Found> {
-        let open = self.0.gate.link().await?;
-        let here = (keys.len() <= FEW)
-            .then(|| self.0.read_here(&open, |acts| acts.get(keys, tags)))
-            .flatten();
-        let (rows, numbers) = if let Some(found) = here {
-            found?
-        } else {
-            let asked = keys.to_vec();
-            let of = tags.map(|tags| (tags.space.to_owned(), tags.names.to_vec()));
-            let read = move |acts: Acts<'_>| {
-                let tags = of.as_ref().map(|(space, names)| Tags { space, names });
-                acts.get(&asked, tags)
-            };
-            self.0.ask(&open, &open.reader, read).await?
-        };
+        let mut slots = self.0.look(keys, tags).await?;
+        if let Some(tags) = tags.filter(|_| slots.is_waiting) {
+            settle(self, &self.0.turn, tags.space).await?;
+            slots = self.0.look(keys, Some(tags)).await?;
+        }
+        let Slots { rows, numbers, .. } = slots;
         let numbers = match (tags, numbers) {
             (Some(tags), None) => Some(self.0.numbers(tags).await?),
             (_, numbers) => numbers,
@@ -416,6 +433,21 @@ impl Store for Sqlite {
 
     fn scan(&self) -> Option<&dyn Scan> {
         Some(self)
+    }
+}
+
+#[async_trait]
+impl Outgoing for Sqlite {
+    async fn waiting(&self, space: &str) -> Result<Vec<Waiting>> {
+        let (open, space) = (self.0.gate.link().await?, space.to_owned());
+        let read = move |acts: Acts<'_>| acts.waiting(&space, outbox::BATCH);
+        self.0.ask(&open, &open.reader, read).await
+    }
+
+    async fn remove(&self, ids: &[i64]) -> Result<()> {
+        let (open, ids) = (self.0.gate.link().await?, ids.to_vec());
+        let remove = move |acts: Acts<'_>| acts.remove(&ids);
+        self.0.ask(&open, &open.writer, remove).await
     }
 }
 
