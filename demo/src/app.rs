@@ -14,6 +14,8 @@ use larder::Cache;
 use larder::page::cache_page;
 use minijinja::{Environment, context};
 
+use crate::objects;
+use crate::shop::Shop;
 use crate::slow::SlowApi;
 
 /// What the handlers share.
@@ -33,15 +35,17 @@ impl App {
 }
 
 /// The whole site: `/` is kept in `cache` for `ttl`, `/uncached/` is the same page, made anew for each
-/// request.
-pub(crate) fn router(app: App, cache: &Cache, ttl: Duration) -> Router {
+/// request; `/objects` and `/account` are made of the rows of `shop`.
+pub(crate) fn router(app: App, shop: Shop, cache: &Cache, ttl: Duration) -> Router {
     Router::new()
         .route("/", get(home).layer(cache_page(cache, ttl)))
         .route("/uncached/", get(home))
         .route("/delay/{seconds}", get(delay))
         .route("/api/calls", get(calls))
         .route("/style.css", get(style))
+        .route("/status.js", get(status))
         .with_state(Arc::new(app))
+        .merge(objects::router(shop, cache, ttl))
         .layer(middleware::from_fn(log_total_time))
 }
 
@@ -84,6 +88,13 @@ async fn style() -> impl IntoResponse {
     )
 }
 
+async fn status() -> impl IntoResponse {
+    (
+        [(CONTENT_TYPE, "text/javascript; charset=utf-8")],
+        include_str!("../static/status.js"),
+    )
+}
+
 /// Logs how long a request took, from the outside of all other layers.
 async fn log_total_time(request: Request, next: Next) -> Response {
     let start = Instant::now();
@@ -94,7 +105,7 @@ async fn log_total_time(request: Request, next: Next) -> Response {
 }
 
 /// `HH:MM:SS` in UTC.
-fn time_of_day(now: SystemTime) -> String {
+pub(crate) fn time_of_day(now: SystemTime) -> String {
     let seconds = now
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())

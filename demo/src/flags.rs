@@ -1,5 +1,6 @@
 //! The demo's flags. Whatever is wrong with them is one line on stderr and exit code 2.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ pub(crate) struct Flags {
     /// How long a page is kept
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time)]
     pub(crate) ttl: Duration,
+    /// The SQLite file with the objects, shared by demos; without it one that goes when the demo stops
+    #[arg(long, value_name = "FILE")]
+    pub(crate) shop: Option<PathBuf>,
 }
 
 impl Flags {

@@ -1,7 +1,12 @@
-//! The demo: one page that waits for a slow API, with the time it took in the log.
+//! The demo: one page that waits for a slow API, with the time it took in the log; a list, its objects and
+//! an account, which show at once what was written.
 
 mod app;
 mod flags;
+#[expect(unreachable_pub, reason = "the derived code is")]
+mod object;
+mod objects;
+mod shop;
 mod slow;
 
 use std::io::{self, IsTerminal};
@@ -17,6 +22,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::app::App;
 use crate::flags::Flags;
+use crate::shop::{Shop, Temporary};
 use crate::slow::SlowApi;
 
 #[tokio::main]
@@ -43,6 +49,7 @@ async fn serve(flags: Flags) -> Result<(), String> {
         cache,
         delay,
         ttl,
+        shop,
     } = flags;
     let listener = TcpListener::bind(&listen)
         .await
@@ -53,15 +60,26 @@ async fn serve(flags: Flags) -> Result<(), String> {
     let url = format!("http://{}", reachable(address));
 
     let cache = open(&cache).await?;
+    let temporary = match shop {
+        Some(_) => None,
+        None => Some(Temporary::new().map_err(|error| format!("cannot make a folder: {error}"))?),
+    };
+    let file = shop.or_else(|| temporary.as_ref().map(Temporary::file));
+    let shop = Shop::open(&file.unwrap_or_default(), &cache).await?;
+    let draining = shop.follow();
     let app = App::new(SlowApi::new(&url, delay));
-    let router = app::router(app, &cache, ttl);
+    let router = app::router(app, shop.clone(), &cache, ttl);
     println!("demo: open {url}/");
 
-    let stop = stop_signal().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    let signals = stop_signal().map_err(|error| format!("cannot listen for signals: {error}"))?;
     axum::serve(listener, router)
-        .with_graceful_shutdown(stop)
+        .with_graceful_shutdown(signals)
         .await
         .map_err(|error| format!("stopped serving {url}: {error}"))?;
+    draining.close().await;
+    if let Err(error) = shop.close().await {
+        tracing::warn!(%error, "shop_not_closed");
+    }
     // Loads in the background may still store what they made.
     cache
         .close()

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 pub(crate) fn command(flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
@@ -63,7 +64,18 @@ impl Demo {
 
 impl Drop for Demo {
     fn drop(&mut self) {
-        // Both fail when it has been stopped already, as it should be by then.
+        // As a service manager would, so that it takes its files along; and not so gently then. All of
+        // it fails when it has been stopped already, as it should be by then.
+        if !matches!(self.process.try_wait(), Ok(Some(_))) {
+            let id = self.process.id().to_string();
+            let _ = Command::new("kill").args(["-TERM", &id]).status();
+            for _ in 0..200 {
+                if matches!(self.process.try_wait(), Ok(Some(_))) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
