@@ -73,6 +73,8 @@
 //! | `sqlite` | `store::Sqlite`; brings SQLite itself along | no |
 //! | `postgres` | `store::Postgres` | no |
 //! | `mysql` | `store::Mysql` | no |
+//! | `sqlite`, `postgres`, `mysql` | `outbox`: transactions that invalidate at their commit | no |
+//! | `sea-orm` | `sea_orm`: models of `SeaORM` that invalidate tags, and `outbox` | no |
 //! | `zstd`, `lz4` | `Compression` of values past a threshold | no |
 //! | `page` | [`page`]: layers for tower and axum | yes |
 //! | `axum` | pages of nested axum routers are told apart by the URL that the client asked for | yes |
