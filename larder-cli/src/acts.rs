@@ -4,7 +4,7 @@ use clap::CommandFactory as _;
 use larder::{Cache, Codec, ErrorKind, Ttl};
 
 use crate::fault::Fault;
-use crate::flags::{Command, Larder, Table, Write};
+use crate::flags::{Command, Larder, Write};
 use crate::out::{self, say};
 use crate::{Answer, Outcome, check, clear, list, open, table, value};
 
@@ -25,7 +25,7 @@ async fn obey(larder: Larder) -> Outcome {
             Ok(Answer::Done)
         }
         Command::Check { file } => check::check(&which, &file).await,
-        Command::Table(Table::Create { dry_run }) => table::create(&which, dry_run).await,
+        Command::Table(table) => table::look_after(&which, table).await,
         command => {
             let cache = open::cache(&which).await?;
             let answer = act(&cache, command).await;

@@ -161,6 +161,63 @@ pub(crate) enum Table {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Make the outbox of a database, unless it is there
+    ///
+    /// Transactions put the tags there that they invalidate. A SQL store whose URL says `outbox=true`
+    /// reads its own, which `table create` makes along with its table; for other stores it is drained.
+    Outbox {
+        #[command(flatten)]
+        database: Database,
+        /// Print the statements, and run none
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Let PostgreSQL put tags into the outbox whenever a row of a table is written, raw SQL included
+    ///
+    /// Installs triggers for inserts, updates, deletes and `TRUNCATE`, in the place of those that an
+    /// earlier call has installed.
+    Watch {
+        /// As in SQL: `object`, `shop.object`, `'"Object"'`
+        table: String,
+        #[command(flatten)]
+        database: Database,
+        /// A tag that each row invalidates, such as `object:{id}`; `{pk}` is the primary key; may be
+        /// given more than once [default: TABLE and TABLE:{pk}]
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Vec<String>,
+        /// The tag space, for caches that have one of their own
+        #[arg(
+            long,
+            value_name = "NAME",
+            default_value = "",
+            hide_default_value = true
+        )]
+        space: String,
+    },
+    /// Remove what `watch` has installed
+    Unwatch {
+        table: String,
+        #[command(flatten)]
+        database: Database,
+    },
+    /// Invalidate in a cache what waits in the outbox, and print how many rows that were
+    ///
+    /// For a cache that is not in the same database. An outbox is for one store: a row goes when it has
+    /// been acted on.
+    Drain {
+        #[command(flatten)]
+        database: Database,
+        /// Go on, and look every second; print nothing
+        #[arg(long)]
+        follow: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Database {
+    /// The database: `postgres://user:password@host:5432/database`, `mysql://…` or `sqlite://…`
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: String,
 }
 
 fn ttl(text: &str) -> Result<Ttl, String> {

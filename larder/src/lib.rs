@@ -85,6 +85,8 @@
 //! | `sqlite` | `store::Sqlite`; brings SQLite itself along | no |
 //! | `postgres` | `store::Postgres` | no |
 //! | `mysql` | `store::Mysql` | no |
+//! | `sqlite`, `postgres`, `mysql` | `outbox`: transactions that invalidate at their commit | no |
+//! | `sea-orm` | `sea_orm`: models of `SeaORM` that invalidate tags, and `outbox` | no |
 //! | `zstd`, `lz4` | `Compression` of values past a threshold | no |
 //! | `fragment` | `fragment`: parts of a page, by a call | no |
 //! | `minijinja` | `fragment::install`: the tag `{% cache %}` for `MiniJinja` | no |

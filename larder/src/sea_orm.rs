@@ -65,7 +65,7 @@
 use ::sea_orm::sea_query::{QueryBuilder as _, SqliteQueryBuilder};
 use ::sea_orm::{
     ActiveModelTrait, ActiveValue, ConnectionTrait, DbBackend, DbErr, EntityTrait, IdenStatic as _,
-    Iterable as _, ModelTrait, PrimaryKeyToColumn as _, Statement, Value,
+    Iterable as _, ModelTrait, Statement, Value,
 };
 
 #[doc(hidden)]
@@ -206,7 +206,8 @@ fn tags_of<E: EntityTrait>(
             match part {
                 Part::Text(plain) => tag.push_str(&plain),
                 Part::Key => {
-                    let columns = E::PrimaryKey::iter().map(|key| key.into_column());
+                    let columns =
+                        E::PrimaryKey::iter().map(::sea_orm::PrimaryKeyToColumn::into_column);
                     let values = columns.map(|column| text(written, column));
                     tag.push_str(&values.collect::<Result<Vec<_>, _>>()?.join(","));
                 }

@@ -125,12 +125,24 @@ const CASES: &[Case] = &[
         make: || Box::pin(async { Arc::new(sqlite().await) as _ }),
     },
     Case {
+        name: "sqlite_with_outbox",
+        make: || Box::pin(async { Arc::new(sqlite_with_outbox().await) as _ }),
+    },
+    Case {
         name: "postgres",
         make: || Box::pin(async { Arc::new(postgres().await) as _ }),
     },
     Case {
+        name: "postgres_with_outbox",
+        make: || Box::pin(async { Arc::new(postgres_with_outbox().await) as _ }),
+    },
+    Case {
         name: "mariadb",
         make: || Box::pin(async { Arc::new(mariadb().await) as _ }),
+    },
+    Case {
+        name: "mariadb_with_outbox",
+        make: || Box::pin(async { Arc::new(mariadb_with_outbox().await) as _ }),
     },
     Case {
         name: "memcached",
@@ -253,6 +265,14 @@ async fn sqlite() -> Sqlite {
         .unwrap()
 }
 
+/// The same file, with an outbox that is read along.
+async fn sqlite_with_outbox() -> Sqlite {
+    let store = Sqlite::builder(SQLITE.get().unwrap()).outbox();
+    let store = store.lazy().unwrap();
+    store.create_table().await.unwrap();
+    store
+}
+
 /// The server of this run.
 static POSTGRES: OnceLock<String> = OnceLock::new();
 
@@ -261,12 +281,26 @@ async fn postgres() -> Postgres {
     Postgres::connect(url).await.unwrap()
 }
 
+async fn postgres_with_outbox() -> Postgres {
+    let store = Postgres::builder(POSTGRES.get().unwrap()).outbox();
+    let store = store.lazy().unwrap();
+    store.create_table().await.unwrap();
+    store
+}
+
 /// The server of this run.
 static MARIADB: OnceLock<String> = OnceLock::new();
 
 async fn mariadb() -> Mysql {
     let url = MARIADB.get().unwrap().as_str();
     Mysql::connect(url).await.unwrap()
+}
+
+async fn mariadb_with_outbox() -> Mysql {
+    let store = Mysql::builder(MARIADB.get().unwrap()).outbox();
+    let store = store.lazy().unwrap();
+    store.create_table().await.unwrap();
+    store
 }
 
 /// Runs one clause on a fresh store; a hang is a failure.

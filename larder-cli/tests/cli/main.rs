@@ -9,6 +9,7 @@
 //! | `listing.rs`, `clearing.rs` | keys, stats, clear |
 //! | `settings.rs` | files of settings, and `check` |
 //! | `tables.rs` | tables of SQL stores |
+//! | `outboxes.rs` | outboxes, watching and draining |
 //! | `faults.rs` | what is told of what is wrong |
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it panics")]
@@ -22,6 +23,7 @@ mod faults;
 mod flags;
 mod ground;
 mod listing;
+mod outboxes;
 mod settings;
 mod tables;
 mod values;

@@ -80,7 +80,7 @@ fn a_foreign_table_is_told_by_sqlite() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-fn psql(server: &SqlServer, statement: &str) {
+pub(crate) fn psql(server: &SqlServer, statement: &str) {
     let port = server.port().to_string();
     let output = clean("psql")
         .args([

@@ -16,6 +16,8 @@ use crate::store::Postgres;
 use crate::store::Sqlite;
 use crate::{Error, ErrorKind, Result};
 
+/// How long an act may take: nobody's page waits for it.
+const LIMIT: Duration = Duration::from_secs(10);
 /// How often a background task looks.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -68,7 +70,8 @@ impl Outbox {
     ///
     /// `postgres://…`, `mysql://…` or `sqlite://…`, as the stores have them; `?table=pages` means the
     /// outbox `pages_outbox`. The table has to be [there](Self::create_table). An error of kind
-    /// `Invalid` if the URL cannot be used, or this build lacks the feature.
+    /// `Invalid` if the URL cannot be used, or this build lacks the feature. Connecting, and each act, may
+    /// take ten seconds.
     pub fn lazy(url: impl Into<String>) -> Result<Self> {
         Ok(Self {
             place: place(url.into())?,
@@ -184,10 +187,7 @@ impl Outbox {
         let tags: Vec<String> = tags.into_iter().map(Into::into).collect();
         match &self.place {
             #[cfg(feature = "postgres")]
-            Place::Postgres(store) => {
-                self.create_table().await?;
-                store.watch(table, tags, &self.space).await
-            }
+            Place::Postgres(store) => store.watch(table, tags, &self.space).await,
             #[cfg(any(feature = "sqlite", feature = "mysql"))]
             _ => Err(self.without_triggers(table, tags.len())),
         }
@@ -222,17 +222,29 @@ fn place(url: String) -> Result<Place> {
     match scheme.to_ascii_lowercase().as_str() {
         #[cfg(feature = "sqlite")]
         "sqlite" => {
-            let store = Sqlite::builder(url).only_outbox().lazy()?;
+            let store = Sqlite::builder(url)
+                .only_outbox()
+                .timeout(LIMIT)
+                .connect_timeout(LIMIT)
+                .lazy()?;
             Ok(Place::Sqlite(store))
         }
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => {
-            let store = Postgres::builder(url).only_outbox().lazy()?;
+            let store = Postgres::builder(url)
+                .only_outbox()
+                .timeout(LIMIT)
+                .connect_timeout(LIMIT)
+                .lazy()?;
             Ok(Place::Postgres(store))
         }
         #[cfg(feature = "mysql")]
         "mysql" | "mariadb" => {
-            let store = Mysql::builder(url).only_outbox().lazy()?;
+            let store = Mysql::builder(url)
+                .only_outbox()
+                .timeout(LIMIT)
+                .connect_timeout(LIMIT)
+                .lazy()?;
             Ok(Place::Mysql(store))
         }
         _ => {

@@ -13,7 +13,7 @@ use tokio_postgres::NoTls;
 use crate::support::{Kind, SqlServer, SqliteFile};
 
 pub(crate) const LONG: Duration = Duration::from_mins(10);
-pub(crate) const HOUR: Duration = Duration::from_mins(60);
+pub(crate) const HOUR: Duration = Duration::from_hours(1);
 
 /// A database with tables of this test alone.
 pub(crate) struct Database {

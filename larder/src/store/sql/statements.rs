@@ -179,20 +179,7 @@ impl Ask {
                 "DELETE FROM {entries} WHERE {is_name} RETURNING name, fresh_until, meta, {}",
                 live("", "$2")
             ),
-            Self::Numbers => {
-                let of_tags = format!(
-                    "SELECT tag, number, floor, era FROM {numbers} WHERE space = $1 AND {is_tag}"
-                );
-                if in_place || !table.has_outbox() {
-                    of_tags
-                } else {
-                    // In one statement, so that both are of one moment.
-                    format!(
-                        "{of_tags} UNION ALL SELECT '{WAITING}', 0::bigint, NULL::bigint, \
-                         NULL::bigint WHERE EXISTS (SELECT FROM {outbox} WHERE space = $1)"
-                    )
-                }
-            }
+            Self::Numbers => numbers_of(table, is_tag, in_place),
             Self::Draw => format!("{own} DO NOTHING"),
             Self::Next => format!("{own} DO UPDATE SET number = own.number + 1 RETURNING number"),
             // The row of the space is locked by `next`, so numbers and tags are written in turn.
@@ -218,18 +205,7 @@ impl Ask {
                  WHERE space = $1 AND tag = '' AND number - floor - $2 > $2"
             ),
             Self::Floor => format!("SELECT floor FROM {numbers} WHERE space = $1 AND tag = ''"),
-            // The bound stands twice: a number may be raised between the look and the lock.
-            Self::DropNumbers => {
-                let old = format!(
-                    "SELECT old.tag FROM {numbers} AS old WHERE old.space = $1 \
-                     AND old.tag <> '' AND old.number <= $2 LIMIT $3"
-                );
-                let is_old = match way {
-                    Way::InPlace => format!("IN ({old})"),
-                    Way::Served => format!("= ANY(ARRAY({old}))"),
-                };
-                format!("DELETE FROM {numbers} WHERE space = $1 AND number <= $2 AND tag {is_old}")
-            }
+            Self::DropNumbers => drop_numbers(&numbers, way),
             Self::NextBatch => next_batch(&entries, ""),
             Self::NextBatchBefore => next_batch(&entries, " AND name < $2"),
             Self::RemoveFrom => format!("DELETE FROM {entries} WHERE name >= $1"),
@@ -240,10 +216,7 @@ impl Ask {
             Self::Waiting => {
                 format!("SELECT id, tag FROM {outbox} WHERE space = $1 ORDER BY id LIMIT $2")
             }
-            Self::Remove => {
-                let is_id = pick("id = $1", "id = ANY($1)");
-                format!("DELETE FROM {outbox} WHERE {is_id}")
-            }
+            Self::Remove => remove_waiting(&outbox, pick("id = $1", "id = ANY($1)")),
         };
         if in_place {
             text.replace('$', "?")
@@ -251,6 +224,38 @@ impl Ask {
             text
         }
     }
+}
+
+/// The numbers of tags; of a server, in one statement with whether something waits in the outbox, so that
+/// both are of one moment. A file is asked in one transaction.
+fn numbers_of(table: &Table, is_tag: &str, in_place: bool) -> String {
+    let (numbers, outbox) = (table.numbers(), table.outbox());
+    let of_tags =
+        format!("SELECT tag, number, floor, era FROM {numbers} WHERE space = $1 AND {is_tag}");
+    if in_place || !table.has_outbox() {
+        return of_tags;
+    }
+    format!(
+        "{of_tags} UNION ALL SELECT '{WAITING}', 0::bigint, NULL::bigint, NULL::bigint \
+         WHERE EXISTS (SELECT FROM {outbox} WHERE space = $1)"
+    )
+}
+
+fn remove_waiting(outbox: &str, is_id: &str) -> String {
+    format!("DELETE FROM {outbox} WHERE {is_id}")
+}
+
+/// The bound stands twice: a number may be raised between the look and the lock.
+fn drop_numbers(numbers: &str, way: Way) -> String {
+    let old = format!(
+        "SELECT old.tag FROM {numbers} AS old WHERE old.space = $1 \
+         AND old.tag <> '' AND old.number <= $2 LIMIT $3"
+    );
+    let is_old = match way {
+        Way::InPlace => format!("IN ({old})"),
+        Way::Served => format!("= ANY(ARRAY({old}))"),
+    };
+    format!("DELETE FROM {numbers} WHERE space = $1 AND number <= $2 AND tag {is_old}")
 }
 
 /// Removes a batch, those rows first that would be gone first. A server is told not to look for each of

@@ -119,7 +119,7 @@ impl Server {
 }
 
 /// An error and what is behind it, in one line.
-fn causes(error: &tokio_postgres::Error) -> String {
+pub(super) fn causes(error: &tokio_postgres::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

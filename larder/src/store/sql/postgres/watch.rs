@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
+use super::errors::causes;
 use super::server::Link;
 use super::{MAKING, Postgres};
 use crate::outbox::{Part, Template};
@@ -160,15 +161,30 @@ impl Postgres {
         })
     }
 
-    /// Schema and name of the outbox.
+    /// Schema and name of the outbox, which is made where it is missing.
     async fn outbox_place(&self, link: &Link) -> Result<(String, String)> {
         let server = self.0.server();
-        let text = "SELECT nspname::text, relname::text FROM pg_class \
+        let text = "SELECT nspname::text, relname::text, \
+                    has_table_privilege(pg_class.oid, 'INSERT') FROM pg_class \
                     JOIN pg_namespace ON pg_namespace.oid = relnamespace \
                     WHERE pg_class.oid = to_regclass($1)";
         let place = server.address.table.outbox();
-        let found = link.client.query_one(text, &[&place]).await;
-        let found = found.map_err(|error| server.tell(&error))?;
+        let find = async || {
+            let found = link.client.query_opt(text, &[&place]).await;
+            found.map_err(|error| server.tell(&error))
+        };
+        let mut found = find().await?;
+        if found.is_none() {
+            self.create_table().await?;
+            found = find().await?;
+        }
+        let found = found.ok_or_else(|| server.odd())?;
+        if !found.get::<_, bool>(2) {
+            // The triggers would fail, and with them whoever writes the table.
+            let does = format!("does not permit writing the outbox {place}");
+            let told = server.complaint(ErrorKind::Unavailable, &does);
+            return Err(told.with_hint("grant `INSERT` on it to the owner of the table"));
+        }
         Ok((found.get(0), found.get(1)))
     }
 
@@ -206,7 +222,7 @@ impl Postgres {
                 let does = format!("does not permit triggers on `{}`", watched.name);
                 let told = server.complaint(ErrorKind::Unavailable, &does);
                 return told
-                    .with_source(error.to_string())
+                    .with_source(causes(&error))
                     .with_hint("let the owner of the table do it, who also needs `CREATE` on the schema of the outbox");
             }
             self.0.server().tell(&error)
@@ -288,17 +304,17 @@ fn body(of: &Body<'_>) -> String {
              SELECT DISTINCT {space}::text, held.tag FROM (VALUES {values}) AS held (tag); "
         )
     };
-    let mut body = "BEGIN ".to_owned();
+    let mut body = vec!["BEGIN ".to_owned()];
     if !plain.is_empty() {
         let noted = literal(of.noted);
-        body.push_str(&format!(
+        body.push(format!(
             "IF COALESCE(current_setting({noted}, true), '') <> 'yes' THEN {}\
              PERFORM set_config({noted}, 'yes', true); END IF; ",
             insert(values(plain, ""))
         ));
     }
     if !of_row.is_empty() {
-        body.push_str(&format!(
+        body.push(format!(
             "IF TG_OP = 'TRUNCATE' THEN INSERT INTO {outbox} (space, tag) \
              SELECT DISTINCT {space}::text, held.tag FROM {} AS gone \
              CROSS JOIN LATERAL (VALUES {}) AS held (tag); ELSE \
@@ -311,10 +327,10 @@ fn body(of: &Body<'_>) -> String {
         ));
     }
     let channel = literal(of.channel);
-    body.push_str(&format!(
+    body.push(format!(
         "PERFORM pg_notify({channel}, ''); RETURN NULL; END"
     ));
-    body
+    body.concat()
 }
 
 /// A name that nobody else has, and that tells whose it is.
