@@ -869,10 +869,38 @@ async fn a_note_is_kept_by_every_store_and_holds_nobody_up() {
             }
         }
         cache.delete(&key).await.unwrap();
+        ground.pass(SECOND).await;
         direct(&env, context! {}).unwrap();
+        // For the note to be left.
+        sleep(Duration::from_millis(50)).await;
         let fetched = cache.get_or_set(&key, || async { "fetched".to_owned() });
         let fetched = tokio::time::timeout(5 * SECOND, fetched.into_future()).await;
         assert!(fetched.is_ok(), "{}: it waits for a note", ground.name);
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_store_is_not_kept_with_tags_that_it_cannot_know() {
+    let server = RedisServer::start();
+    let (pages, fragments) = (Cache::new(Memory::new()), redis(&server));
+    let dead =
+        Cache::new(Redis::lazy(format!("redis://127.0.0.1:{}/0", support::free_port())).unwrap());
+    for (cache, tags, is_kept) in [
+        (&fragments, "tags=['t']", false),
+        (&dead, "tags=['t']", false),
+        (&fragments, "", true),
+        (&dead, "", true),
+    ] {
+        let (env, _) = site(
+            cache,
+            &format!("{{% cache 500 'n' {tags} %}}x{{% endcache %}}"),
+        );
+        pages.delete("page").await.unwrap();
+        let load = || async move { Ok::<_, Error>(direct(&env, context! {}).unwrap()) };
+
+        pages.fetch("page", load).await.unwrap();
+
+        assert_eq!(pages.has("page").await.unwrap(), is_kept, "{tags}");
     }
 }
 
