@@ -234,9 +234,10 @@ async fn a_page_is_dropped_with_a_fragment_in_it() {
         let handler = move || {
             let env = env.clone();
             async move {
-                match patient {
-                    true => fragment::render(&env, "t.html", context! {}).await.unwrap(),
-                    false => direct(&env, context! {}).unwrap(),
+                if patient {
+                    fragment::render(&env, "t.html", context! {}).await.unwrap()
+                } else {
+                    direct(&env, context! {}).unwrap()
                 }
             }
         };
@@ -391,17 +392,21 @@ async fn errors_of_a_body_are_its_own_at_their_line_and_not_kept() {
     let (mut env, calls) = environment(cache.clone());
     let fails = Arc::new(AtomicBool::new(true));
     let fail = fails.clone();
-    env.add_function("fail", move || match fail.load(Ordering::SeqCst) {
-        true => Err(Error::new(ErrorKind::InvalidOperation, "planted")),
-        false => Ok("good"),
+    env.add_function("fail", move || {
+        if fail.load(Ordering::SeqCst) {
+            Err(Error::new(ErrorKind::InvalidOperation, "planted"))
+        } else {
+            Ok("good")
+        }
     });
     fragment::add_template(&mut env, "t.html", source).unwrap();
     let env = Arc::new(env);
 
     for patient in [true, false, true] {
-        let failed = match patient {
-            true => fragment::render(&env, "t.html", context! {}).await,
-            false => direct(&env, context! {}),
+        let failed = if patient {
+            fragment::render(&env, "t.html", context! {}).await
+        } else {
+            direct(&env, context! {})
         };
         let error = failed.unwrap_err();
         assert_eq!((error.name(), error.line()), (Some("t.html"), Some(4)));
@@ -445,9 +450,12 @@ async fn a_panic_in_a_body_is_an_error_and_holds_nobody_up() {
     let (mut env, _) = environment(cache.clone());
     let panics = Arc::new(AtomicBool::new(true));
     let panic = panics.clone();
-    env.add_function("f", move || match panic.load(Ordering::SeqCst) {
-        true => panic!("planted"),
-        false => "good",
+    env.add_function("f", move || {
+        if panic.load(Ordering::SeqCst) {
+            panic!("planted")
+        } else {
+            "good"
+        }
     });
     fragment::add_template(
         &mut env,
@@ -619,9 +627,12 @@ async fn a_stale_fragment_stands_in_for_a_rendering_that_fails() {
     let (mut env, _) = environment(cache.clone());
     let fails = Arc::new(AtomicBool::new(false));
     let fail = fails.clone();
-    env.add_function("f", move || match fail.load(Ordering::SeqCst) {
-        true => Err(Error::new(ErrorKind::InvalidOperation, "planted")),
-        false => Ok("good"),
+    env.add_function("f", move || {
+        if fail.load(Ordering::SeqCst) {
+            Err(Error::new(ErrorKind::InvalidOperation, "planted"))
+        } else {
+            Ok("good")
+        }
     });
     fragment::add_template(
         &mut env,
