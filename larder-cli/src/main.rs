@@ -42,7 +42,7 @@ type Outcome = Result<Answer, Fault>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match acts::run(Larder::parse()).await {
+    match Box::pin(acts::run(Larder::parse())).await {
         Ok(Answer::Done) | Err(Fault::Gone) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
         Err(fault) => {

@@ -50,11 +50,16 @@
 //! *A part of a page*, for each user by itself; see `fragment`, which has a tag for `MiniJinja` too.
 //!
 //! ```
-//! # #[cfg(feature = "fragment")]
-//! # async fn page(cache: larder::Cache) -> Result<(), larder::FetchError<std::fmt::Error>> {
-//! let user = 7;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[cfg(feature = "fragment")] {
+//! use larder::{Cache, store::Memory};
+//!
+//! let (cache, user) = (Cache::new(Memory::new()), 7);
 //! let sidebar = cache.fragment("sidebar").vary(user).tags(["products"]);
-//! let text = sidebar.render(|| async { Ok("slow".to_owned()) }).await?;
+//! let text = sidebar.render(|| async { Ok::<_, std::io::Error>("slow".to_owned()) }).await?;
+//! # assert_eq!(text, "slow");
+//! # }
 //! # Ok(())
 //! # }
 //! ```

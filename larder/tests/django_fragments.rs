@@ -103,9 +103,10 @@ fn keys_of_the_tag() {
         let seen = seen(&source, context.into(), vector.version);
         let expected = text(&vector.expected);
         // Asked for, since a key with blanks is not listed.
-        match run(seen.cache.has(&expected)).expect("memory does not fail") {
-            true => expected.into(),
-            false => json!(seen.keys),
+        if run(seen.cache.has(&expected)).expect("memory does not fail") {
+            expected.into()
+        } else {
+            json!(seen.keys)
         }
     });
 }

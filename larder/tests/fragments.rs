@@ -234,9 +234,10 @@ async fn a_page_is_dropped_with_a_fragment_in_it() {
         let handler = move || {
             let env = env.clone();
             async move {
-                match patient {
-                    true => fragment::render(&env, "t.html", context! {}).await.unwrap(),
-                    false => direct(&env, context! {}).unwrap(),
+                if patient {
+                    fragment::render(&env, "t.html", context! {}).await.unwrap()
+                } else {
+                    direct(&env, context! {}).unwrap()
                 }
             }
         };
@@ -391,17 +392,21 @@ async fn errors_of_a_body_are_its_own_at_their_line_and_not_kept() {
     let (mut env, calls) = environment(cache.clone());
     let fails = Arc::new(AtomicBool::new(true));
     let fail = fails.clone();
-    env.add_function("fail", move || match fail.load(Ordering::SeqCst) {
-        true => Err(Error::new(ErrorKind::InvalidOperation, "planted")),
-        false => Ok("good"),
+    env.add_function("fail", move || {
+        if fail.load(Ordering::SeqCst) {
+            Err(Error::new(ErrorKind::InvalidOperation, "planted"))
+        } else {
+            Ok("good")
+        }
     });
     fragment::add_template(&mut env, "t.html", source).unwrap();
     let env = Arc::new(env);
 
     for patient in [true, false, true] {
-        let failed = match patient {
-            true => fragment::render(&env, "t.html", context! {}).await,
-            false => direct(&env, context! {}),
+        let failed = if patient {
+            fragment::render(&env, "t.html", context! {}).await
+        } else {
+            direct(&env, context! {})
         };
         let error = failed.unwrap_err();
         assert_eq!((error.name(), error.line()), (Some("t.html"), Some(4)));
@@ -445,9 +450,12 @@ async fn a_panic_in_a_body_is_an_error_and_holds_nobody_up() {
     let (mut env, _) = environment(cache.clone());
     let panics = Arc::new(AtomicBool::new(true));
     let panic = panics.clone();
-    env.add_function("f", move || match panic.load(Ordering::SeqCst) {
-        true => panic!("planted"),
-        false => "good",
+    env.add_function("f", move || {
+        if panic.load(Ordering::SeqCst) {
+            panic!("planted")
+        } else {
+            "good"
+        }
     });
     fragment::add_template(
         &mut env,
@@ -619,9 +627,12 @@ async fn a_stale_fragment_stands_in_for_a_rendering_that_fails() {
     let (mut env, _) = environment(cache.clone());
     let fails = Arc::new(AtomicBool::new(false));
     let fail = fails.clone();
-    env.add_function("f", move || match fail.load(Ordering::SeqCst) {
-        true => Err(Error::new(ErrorKind::InvalidOperation, "planted")),
-        false => Ok("good"),
+    env.add_function("f", move || {
+        if fail.load(Ordering::SeqCst) {
+            Err(Error::new(ErrorKind::InvalidOperation, "planted"))
+        } else {
+            Ok("good")
+        }
     });
     fragment::add_template(
         &mut env,
@@ -869,10 +880,38 @@ async fn a_note_is_kept_by_every_store_and_holds_nobody_up() {
             }
         }
         cache.delete(&key).await.unwrap();
+        ground.pass(SECOND).await;
         direct(&env, context! {}).unwrap();
+        // For the note to be left.
+        sleep(Duration::from_millis(50)).await;
         let fetched = cache.get_or_set(&key, || async { "fetched".to_owned() });
         let fetched = tokio::time::timeout(5 * SECOND, fetched.into_future()).await;
         assert!(fetched.is_ok(), "{}: it waits for a note", ground.name);
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_store_is_not_kept_with_tags_that_it_cannot_know() {
+    let server = RedisServer::start();
+    let (pages, fragments) = (Cache::new(Memory::new()), redis(&server));
+    let dead =
+        Cache::new(Redis::lazy(format!("redis://127.0.0.1:{}/0", support::free_port())).unwrap());
+    for (cache, tags, is_kept) in [
+        (&fragments, "tags=['t']", false),
+        (&dead, "tags=['t']", false),
+        (&fragments, "", true),
+        (&dead, "", true),
+    ] {
+        let (env, _) = site(
+            cache,
+            &format!("{{% cache 500 'n' {tags} %}}x{{% endcache %}}"),
+        );
+        pages.delete("page").await.unwrap();
+        let load = || async move { Ok::<_, Error>(direct(&env, context! {}).unwrap()) };
+
+        pages.fetch("page", load).await.unwrap();
+
+        assert_eq!(pages.has("page").await.unwrap(), is_kept, "{tags}");
     }
 }
 

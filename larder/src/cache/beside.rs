@@ -111,7 +111,9 @@ impl Cache {
         let ttl = policy.ttl.or(self.shared.default_ttl);
         let deadline = ttl.deadline(self.shared.clock.now());
         self.absorb(None, super::look::life(deadline));
-        Scope::absorb_own(policy.tags.clone());
+        if !self.untracked {
+            Scope::absorb_beside(self.identity(), &policy.tags);
+        }
     }
 }
 

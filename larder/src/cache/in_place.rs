@@ -58,13 +58,22 @@ impl<T, E> Desk<T, E> {
         made
     }
 
-    /// The scope in which to make the value, if it is wanted.
-    fn wanted(&self) -> Option<Option<Arc<Scope>>> {
+    /// Whether the value is wanted, and in which scope.
+    fn wanted<R>(&self) -> Option<Turn<R>> {
         match &*self.stage() {
-            Stage::Wanted(scope) => Some(scope.clone()),
+            Stage::Wanted(scope) => Some(Turn::Make(scope.clone())),
             Stage::Away | Stage::Made(_) => None,
         }
     }
+}
+
+/// What a store tells without being waited for.
+pub(crate) enum AtOnce<T> {
+    Value(T),
+    /// There is no value, or the store has to be asked more.
+    Nothing,
+    /// It would have to be waited for.
+    Waits,
 }
 
 /// What the engine's future has come to.
@@ -114,42 +123,46 @@ impl Cache {
                 Turn::Waits => return copy,
                 Turn::Make(scope) => {
                     let make = make.take().expect("a load runs once");
-                    let made = match scope {
+                    let value = match scope {
                         Some(scope) => caught_here(|| scope.around_now(make)),
                         None => caught_here(make),
                     };
                     // The write may have to wait where the read had not.
-                    copy = waits.is_none().then(|| match made.clone() {
-                        Some(made) => made.map_err(|error| FetchError::Load(Arc::new(error))),
+                    copy = waits.is_none().then(|| match value.clone() {
+                        Some(value) => value.map_err(|error| FetchError::Load(Arc::new(error))),
                         None => Err(FetchError::Panicked),
                     });
-                    *desk.stage() = Stage::Made(made);
+                    *desk.stage() = Stage::Made(value);
                 }
             }
         }
     }
 
-    /// The value at `key`, if the store can tell without being waited for: `None` if it cannot,
-    /// `Some(None)` if it has none, or has to be asked more.
+    /// The value at `key`, if the store can tell without being waited for.
     pub(crate) fn fetch_at_once<T: DeserializeOwned>(
         &self,
         key: &Key,
         fits: impl Fn(&T) -> bool,
-    ) -> Option<Option<T>> {
-        let entry = self.shared.store.get_now(key)?;
+    ) -> AtOnce<T> {
+        let Some(entry) = self.shared.store.get_now(key) else {
+            return AtOnce::Waits;
+        };
         let space = &self.shared.space;
         let look = Look::of(entry.filter(|entry| entry.is_unmoved_now(space)));
         let now = self.shared.clock.now();
         let Some(entry) = look.live(now) else {
-            return Some(None);
+            return AtOnce::Nothing;
         };
         let mut decoded = None;
-        if !self.accept_if(&mut decoded, fits)(entry) {
-            return Some(None);
+        if !self.accept(&mut decoded)(entry) {
+            return AtOnce::Nothing;
         }
+        let Some(value) = decoded.filter(fits) else {
+            return AtOnce::Nothing;
+        };
         self.absorb(entry.tags.as_deref(), life(entry.fresh_until));
         self.hear(key, || Outcome::Hit(entry.fresh_until.left(now)));
-        Some(decoded)
+        AtOnce::Value(value)
     }
 }
 
@@ -162,7 +175,7 @@ fn turn<R, T, E>(
     let mut poll = |context: &mut Context<'_>| match fetch.as_mut().poll(context) {
         Poll::Ready(result) => Poll::Ready(Turn::Ended(result)),
         Poll::Pending => match desk.wanted() {
-            Some(scope) => Poll::Ready(Turn::Make(scope)),
+            Some(turn) => Poll::Ready(turn),
             None => Poll::Pending,
         },
     };

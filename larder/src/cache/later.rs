@@ -17,7 +17,7 @@ use super::policy::Policy;
 use super::scope::{Gathered, Scope};
 use super::ticket::{LASTS, Ticket};
 use crate::entry::{Entry, Mark, Stamp, State, Tag};
-use crate::{Error, Key, Moment, Result};
+use crate::{Key, Moment, Result};
 
 /// What a caller finds who would leave a note.
 #[derive(Debug)]
@@ -103,9 +103,12 @@ impl Cache {
         self.shared.clock.spawn_if_running(work);
     }
 
-    /// Tells, once, that the store fails where a fragment needs it.
-    pub(crate) fn fragments_fail(&self, error: &Error) {
-        self.shared.fragments.fails(error);
+    /// Tells, once, that the store fails where a fragment needs it, or that it answers again.
+    pub(crate) fn tell_health<T>(&self, answer: &Result<T>) {
+        match answer {
+            Ok(_) => self.shared.fragments.works(),
+            Err(error) => self.shared.fragments.fails(error),
+        }
     }
 
     /// The present moment, by the store's clock.

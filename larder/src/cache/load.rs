@@ -250,10 +250,7 @@ macro_rules! policy {
         }
     };
 }
-#[cfg(feature = "fragment")]
 pub(crate) use policy;
-#[cfg(not(feature = "fragment"))]
-pub(super) use policy;
 
 /// A [`fetch`](Cache::fetch) to be awaited.
 #[must_use = "nothing is read until it is awaited"]

@@ -88,7 +88,10 @@ pub(crate) use self::{
     scope::Gathered,
 };
 #[cfg(feature = "minijinja")]
-pub(crate) use self::{in_place::caught_here, later::Noting};
+pub(crate) use self::{
+    in_place::{AtOnce, caught_here},
+    later::Noting,
+};
 use crate::codec::Coding;
 use crate::entry::{Entry, Mark, Stamp, Tag, Tagged, Value};
 use crate::event::{Listener, Outcome};

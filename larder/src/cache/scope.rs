@@ -137,6 +137,19 @@ impl Scope {
         });
     }
 
+    /// The same for tags of a value that `cache` could not be asked about. The numbers of another cache's
+    /// scope may not be theirs: then nothing is kept of it.
+    #[cfg(feature = "fragment")]
+    pub(crate) fn absorb_beside(cache: usize, tags: &[Tag]) {
+        let is_own = CURRENT.try_with(|scope| scope.cache == cache);
+        match is_own {
+            Ok(false) if !tags.is_empty() => {
+                let _ = CURRENT.try_with(|scope| scope.gathered().mixed = true);
+            }
+            _ => Self::absorb_own(tags.to_vec()),
+        }
+    }
+
     /// What was read in this scope so far.
     pub(crate) fn take(&self) -> Gathered {
         std::mem::take(&mut self.gathered())

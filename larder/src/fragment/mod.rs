@@ -1,4 +1,4 @@
-//! Parts of a page: a tag for MiniJinja, and a call for any other way of making text.
+//! Parts of a page: a tag for `MiniJinja`, and a call for any other way of making text.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -35,7 +35,7 @@
 //! | --- | --- |
 //! | `call.rs` | [`Fragment`]: the call that knows no engine |
 //! | `keys.rs` | Django's names of fragments |
-//! | `minijinja/` | the tag for MiniJinja (feature) |
+//! | `minijinja/` | the tag for `MiniJinja` (feature) |
 
 mod call;
 mod keys;

@@ -13,7 +13,7 @@ use super::arguments::Asked;
 use super::errors::{Shared, of_cache};
 use super::unawaited::Unawaited;
 use super::{Fragments, PATIENT};
-use crate::cache::caught_here;
+use crate::cache::{AtOnce, caught_here};
 use crate::django_keys::fragment_key;
 use crate::{Cache, FetchError, Key, Policy, Result};
 
@@ -140,17 +140,17 @@ impl Function {
                 Err(shared)
             }
         });
-        let made = match PATIENT.try_with(Handle::clone) {
+        let fetched = match PATIENT.try_with(Handle::clone) {
             Ok(handle) => part.fetch(&part.policy, Some(&handle), &mut make),
             Err(_) => part.fetch_at_once(&mut make),
         };
-        let made = made.unwrap_or_else(|| {
+        let fetched = fetched.unwrap_or_else(|| {
             let make = make
                 .take()
                 .expect("it has not run, since nothing came of it");
             (self.unawaited).make(part.cache, &part.key, &part.policy, || caught_here(make))
         });
-        match made {
+        match fetched {
             Ok(text) => Ok(text.into_text()),
             Err(error) => Err(failed.unwrap_or_else(|| part.error(&error))),
         }
@@ -175,8 +175,10 @@ impl Part<'_> {
         make: &mut Option<impl FnOnce() -> Result<T, Shared>>,
     ) -> Option<Result<T, FetchError<Shared>>> {
         let fits = |text: &T| text.fits(&self.escape);
-        if let Some(text) = self.cache.fetch_at_once(&self.key, fits)? {
-            return Some(Ok(text));
+        match self.cache.fetch_at_once(&self.key, fits) {
+            AtOnce::Value(text) => return Some(Ok(text)),
+            AtOnce::Nothing => {}
+            AtOnce::Waits => return None,
         }
         Handle::try_current().ok()?;
         let impatient = self.policy.clone().wait(Duration::ZERO);

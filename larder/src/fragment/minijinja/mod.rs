@@ -15,6 +15,7 @@ mod function;
 mod tag;
 mod unawaited;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use minijinja::value::{Rest, Value, ValueOrKwargs};
@@ -117,8 +118,8 @@ impl From<Cache> for Fragments {
 /// `MiniJinja` does not allow there; in a block, `{% cache %}` may stand.
 ///
 /// *Waiting.* Templates are rendered by plain functions and stores are not. [`render`] may wait for any
-/// store. A template that is rendered directly has what its store can tell at once, which memory can; a
-/// store that would have to be waited for is a miss. It is filled in the background: the first such
+/// store. A template that is rendered directly has what its store can tell at once, which memory can,
+/// and does not wait for another's rendering either; a store that would have to be waited for is a miss. It is filled in the background: the first such
 /// rendering leaves a note in the slot, the next one that begins when the note is there is written
 /// under it. Nothing of that happens outside a runtime.
 pub fn install(env: &mut Environment<'_>, fragments: impl Into<Fragments>) {
@@ -163,14 +164,14 @@ pub fn set_loader<S: Into<TemplateSource>>(
 ) {
     let syntax = env.syntax().clone();
     env.set_loader(move |name| {
-        let Some(loaded) = loader(name)? else {
+        let Some(source) = loader(name)? else {
             return Ok(None);
         };
-        let loaded: TemplateSource = loaded.into();
+        let source: TemplateSource = source.into();
         Ok(Some(
-            match tag::rewritten(name, loaded.source(), &syntax)? {
-                std::borrow::Cow::Borrowed(_) => loaded,
-                std::borrow::Cow::Owned(source) => source.into(),
+            match tag::rewritten(name, source.source(), &syntax)? {
+                Cow::Borrowed(_) => source,
+                Cow::Owned(rewritten) => rewritten.into(),
             },
         ))
     });

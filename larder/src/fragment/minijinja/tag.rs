@@ -71,16 +71,17 @@ impl Reader<'_> {
             let end = match begin {
                 Begin::Comment => self.after(inside, self.comment.1),
                 Begin::Variable => self.code(inside, self.variable.1).map(|(_, end)| end),
-                Begin::Block => match self.raw(inside) {
-                    Some(raw) => raw,
-                    None => {
+                Begin::Block => {
+                    if let Some(raw) = self.word_alone(inside, "raw") {
+                        self.raw_end(inside + raw)
+                    } else {
                         let code = self.code(inside, self.block.1);
                         if let Some((code, _)) = &code {
                             changes.extend(self.tag(start, code.clone(), &mut open)?);
                         }
                         code.map(|(_, end)| end)
                     }
-                },
+                }
             };
             let Some(end) = end else { break };
             at = end;
@@ -150,16 +151,13 @@ impl Reader<'_> {
         Some(from + self.source[from..].find(mark)? + mark.len())
     }
 
-    /// The end of what `{% raw %}` begins, if it is that: `Some(None)` if it does not end.
-    fn raw(&self, inside: usize) -> Option<Option<usize>> {
-        let mut at = inside + self.word_alone(inside, "raw")?;
+    /// The end of the `{% endraw %}` that comes next.
+    fn raw_end(&self, mut at: usize) -> Option<usize> {
         loop {
-            let Some(next) = self.after(at, self.block.0) else {
-                return Some(None);
-            };
+            let next = self.after(at, self.block.0)?;
             let sign = usize::from(self.source[next..].starts_with(['-', '+']));
             if let Some(len) = self.word_alone(next + sign, "endraw") {
-                return Some(Some(next + sign + len));
+                return Some(next + sign + len);
             }
             at = next;
         }
@@ -245,11 +243,16 @@ fn arguments(code: &str) -> Result<String, &'static str> {
         before = place.end;
         let text = &code[piece.clone()];
         match number {
-            1 if !text.starts_with(['"', '\'', '(']) => out.push_str(&format!("{text:?}")),
+            1 if !text.starts_with(['"', '\'', '(']) => out.push_str(&literal(text)),
             _ => out.push_str(text),
         }
     }
     Ok(format!("{out}){}", code[before..].replace(',', "")))
+}
+
+/// A bare word as a string of the template.
+fn literal(word: &str) -> String {
+    format!("{word:?}")
 }
 
 /// Whether a piece is `name=value`.
@@ -292,7 +295,7 @@ fn joined(code: &str, pieces: Vec<Range<usize>>) -> Vec<Range<usize>> {
         let leans = text.starts_with(OPERATORS) || text == "-";
         match all.last_mut() {
             Some(last) if leans || ends_open(&code[last.clone()], OPERATORS) => {
-                last.end = piece.end
+                last.end = piece.end;
             }
             _ => all.push(piece),
         }

@@ -49,15 +49,15 @@ impl Unawaited {
         make: impl FnOnce() -> Option<Result<T, Shared>>,
     ) -> Result<T, FetchError<Shared>> {
         cache.hear(key, || Outcome::Bypass(Bypass::NotAwaited));
-        let made = match self.take_note(cache, key) {
+        let value = match self.take_note(cache, key) {
             None => {
                 self.ask(cache, key, policy);
                 cache.make_beside(policy, make)
             }
             Some(note) => {
-                let (made, gathered) = cache.make_under(&note, policy, make);
-                let kept = match &made {
-                    Some(Ok(value)) => cache.kept(value, policy),
+                let (value, gathered) = cache.make_under(&note, policy, make);
+                let kept = match &value {
+                    Some(Ok(text)) => cache.kept(text, policy),
                     _ => None,
                 };
                 let (this, place) = (Arc::clone(self), place_of(cache, key));
@@ -67,16 +67,14 @@ impl Unawaited {
                         Some(kept) => note.fill(kept, gathered).await,
                         None => Ok(false),
                     };
-                    if let Err(error) = &written {
-                        cache.fragments_fail(error);
-                    }
+                    cache.tell_health(&written);
                     this.settle(&cache, place, None);
                 });
-                made
+                value
             }
         };
-        match made {
-            Some(made) => made.map_err(|error| FetchError::Load(Arc::new(error))),
+        match value {
+            Some(value) => value.map_err(|error| FetchError::Load(Arc::new(error))),
             None => Err(FetchError::Panicked),
         }
     }
@@ -123,13 +121,11 @@ impl Unawaited {
         let (this, cache, key) = (Arc::clone(self), cache.clone(), key.clone());
         let tags = policy.tags.clone();
         cache.clone().spawn_quietly(async move {
-            let note = match cache.note(&key, &tags).await {
+            let noting = cache.note(&key, &tags).await;
+            cache.tell_health(&noting);
+            let note = match noting {
                 Ok(Noting::Left(note)) => Some(note),
-                Ok(Noting::Fresh | Noting::Busy) => None,
-                Err(error) => {
-                    cache.fragments_fail(&error);
-                    None
-                }
+                Ok(Noting::Fresh | Noting::Busy) | Err(_) => None,
             };
             this.settle(&cache, place, note);
         });
