@@ -282,14 +282,24 @@ impl Cache {
             .expect("a store answers for each key that it is asked for"))
     }
 
+    /// Reads many slots for verbs: as [`look_at_many`](Self::look_at_many), without a counter to note.
+    pub(super) async fn look_for_values(&self, keys: &[Key]) -> Result<Vec<Look>> {
+        self.look_at_many_with(keys, false).await
+    }
+
     /// Reads many slots in one round trip, or two where tags are new here.
     pub(super) async fn look_at_many(&self, keys: &[Key]) -> Result<Vec<Look>> {
+        self.look_at_many_with(keys, true).await
+    }
+
+    async fn look_at_many_with(&self, keys: &[Key], note: bool) -> Result<Vec<Look>> {
         let shared = &self.shared;
         let hints = keys.iter().filter_map(|key| shared.hints.get(key));
         let mut names: Vec<Tag> = hints.flat_map(|tags| tags.to_vec()).collect();
         names.sort_unstable();
         names.dedup();
-        let found = shared.store.get(keys, Some(shared.tags(&names))).await?;
+        let ask = (note || !names.is_empty()).then(|| shared.tags(&names));
+        let found = shared.store.get(keys, ask).await?;
         let first = found.numbers.unwrap_or_default();
         let mut numbers = first.clone();
         let mut unknown = Vec::new();

@@ -299,7 +299,7 @@ impl Cache {
             return Ok(HashMap::new());
         }
         let keys: Vec<Key> = names.iter().map(|name| self.key(name)).collect();
-        let looks = self.look_at_many(&keys).await?;
+        let looks = self.look_for_values(&keys).await?;
         let read = |((name, key), look): ((String, &Key), &look::Look)| {
             Some((name, self.read(key, look, |entry| self.decode(entry))?))
         };

@@ -21,7 +21,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::address::Address;
+use super::replicas::Replicas;
 use super::restarts::Group;
+use super::sentinels::{Primary, Sentinels};
 use super::{reply, scripts};
 use crate::{Clock, Error, ErrorKind, Result};
 
@@ -38,8 +40,16 @@ pub(super) struct Link {
     connection: MultiplexedConnection,
     /// Which start of the server this is; 0 if it does not say.
     run: u64,
-    /// The same for frames and numbers; 0 where restarts are trusted.
+    /// The same for frames and numbers, with the failover that made this server the primary; 0 where
+    /// restarts are trusted.
     pub(super) incarnation: u64,
+    /// Which failover that was, where there are any.
+    pub(super) epoch: u64,
+    /// Whether bare digits are integers here. In a cluster slots wander from server to server, and
+    /// digits do not say which one took them.
+    pub(super) takes_digits: bool,
+    /// Where the sentinels said that the server is.
+    named: Option<String>,
     /// Whether the server may hold keys of an earlier run, or of another server.
     pub(super) has_older: bool,
     born: Instant,
@@ -85,7 +95,7 @@ impl Link {
             .await
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
     }
 }
@@ -99,10 +109,31 @@ impl Drop for SaysOver {
     }
 }
 
+/// What a server is to us.
+pub(super) enum Role {
+    /// The one server there is.
+    Alone,
+    /// The primary that sentinels name.
+    Named(Sentinels),
+    /// A node of a cluster.
+    Node,
+    /// A replica, which is only read from.
+    Replica,
+}
+
+/// How long a link to a primary that sentinels named is used before they are asked again, beside it.
+pub(super) const TRUSTED: Duration = Duration::from_secs(1);
+/// How long before they are asked first: a link that nobody used may have lived through failovers.
+pub(super) const TRUSTED_UNUSED: Duration = Duration::from_secs(3);
+
 /// Gives out the live link, or makes one.
-#[derive(Debug)]
 pub(super) struct Connector {
     pub(super) address: Address,
+    role: Role,
+    /// The replicas of this server, where they may be read from.
+    pub(super) replicas: Option<Replicas>,
+    /// When the sentinels last named the server of the live link.
+    named_at: Mutex<Option<Instant>>,
     pub(super) clock: Clock,
     /// How long an operation may take.
     pub(super) timeout: Duration,
@@ -158,15 +189,32 @@ impl std::fmt::Debug for State {
     }
 }
 
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector")
+            .field("address", &self.address)
+            .field("timeout", &self.timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("trust_restarts", &self.trust_restarts)
+            .field("state", &*self.state())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Connector {
     pub(super) fn new(
         address: Address,
+        role: Role,
         clock: Clock,
         (timeout, connect_timeout): (Duration, Duration),
         trust_restarts: bool,
+        read_replicas: bool,
     ) -> Arc<Self> {
         Arc::new(Self {
             address,
+            role,
+            replicas: read_replicas.then(Replicas::default),
+            named_at: Mutex::default(),
             clock,
             timeout,
             connect_timeout,
@@ -178,6 +226,7 @@ impl Connector {
 
     /// The live link; waits for a connection only if none has failed just now.
     pub(super) async fn link(self: &Arc<Self>) -> Result<Arc<Link>> {
+        self.ask_again().await;
         let mut attempt = match self.step() {
             Step::Take(link) => return Ok(link),
             Step::Fail(error) => return Err(error),
@@ -193,6 +242,78 @@ impl Connector {
             Some(Ok(outcome)) => outcome.clone().expect("waited for an outcome"),
             _ => Err(self.cannot_connect("the attempt was given up")),
         }
+    }
+
+    /// A connector with the same settings to another server.
+    pub(super) fn to_another(&self, address: Address, role: Role) -> Arc<Self> {
+        let limits = (self.timeout, self.connect_timeout);
+        let has_replicas = self.replicas.is_some() && matches!(role, Role::Node);
+        let clock = self.clock.clone();
+        Self::new(
+            address,
+            role,
+            clock,
+            limits,
+            self.trust_restarts,
+            has_replicas,
+        )
+    }
+
+    pub(super) fn is_node(&self) -> bool {
+        matches!(self.role, Role::Node)
+    }
+
+    /// The link, if there is one already.
+    pub(super) fn live(&self) -> Option<Arc<Link>> {
+        match &self.state().phase {
+            Phase::Live(link) if !link.is_over() => Some(Arc::clone(link)),
+            _ => None,
+        }
+    }
+
+    /// Asks the sentinels from time to time whether the server of the live link is the primary still,
+    /// and gives the link up if not. Sentinels that do not answer change nothing.
+    async fn ask_again(self: &Arc<Self>) {
+        let Role::Named(_) = &self.role else { return };
+        let Some(link) = self.live() else { return };
+        let unsure = {
+            let mut named_at = self.named_at();
+            let unsure = named_at.map_or(Duration::MAX, |at| at.elapsed());
+            if unsure < TRUSTED {
+                return;
+            }
+            *named_at = Some(Instant::now());
+            unsure
+        };
+        let connector = Arc::clone(self);
+        let asked = self.clock.spawn(async move {
+            let named = connector.primary().await;
+            if let Some(Ok(primary)) = named
+                && (link.epoch, link.named.as_ref())
+                    != (primary.epoch, Some(&primary.address.to_string()))
+            {
+                connector.discard(&link);
+            }
+        });
+        if unsure >= TRUSTED_UNUSED {
+            let _ = asked.await;
+        }
+    }
+
+    /// What the sentinels say, if there are any.
+    async fn primary(&self) -> Option<RedisResult<Primary>> {
+        match &self.role {
+            // The server itself has to be asked within the same limit.
+            Role::Named(sentinels) => {
+                let limit = self.connect_timeout / 3;
+                Some(sentinels.primary(&self.clock, limit).await)
+            }
+            _ => None,
+        }
+    }
+
+    fn named_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.named_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn step(self: &Arc<Self>) -> Step {
@@ -327,11 +448,13 @@ impl Connector {
     }
 
     async fn shake_hands(&self) -> RedisResult<Link> {
+        let named = self.primary().await.transpose()?;
+        let address = named.as_ref().map_or(&self.address, |named| &named.address);
         let over = Arc::default();
-        let connection = match self.open(&self.address, &over).await {
+        let connection = match self.open(address, &over).await {
             Err(error) if error.kind() == Fault::RESP3NotSupported => {
                 over.store(false, Ordering::Release);
-                self.open(&self.address.with_resp2(), &over).await?
+                self.open(&address.with_resp2(), &over).await?
             }
             opened => opened?,
         };
@@ -339,41 +462,73 @@ impl Connector {
             connection,
             run: 0,
             incarnation: 0,
+            epoch: named.as_ref().map_or(0, |named| named.epoch),
+            takes_digits: true,
+            named: named.as_ref().map(|named| named.address.to_string()),
             has_older: true,
             born: Instant::now(),
             client: None,
             over,
             groups: Mutex::default(),
         };
-        let mut hello = Pipeline::new();
-        for section in ["server", "persistence", "replication"] {
-            hello.cmd("INFO").arg(section);
-        }
-        hello.cmd("CLIENT").arg("ID");
-        for load in scripts::load() {
-            hello.add_command(load);
-        }
-        let answers = link.send_once(&hello).await?;
-        match run(answers.first()) {
-            Ok(run) => link.run = run,
-            Err(error) if !self.trust_restarts => return Err(error),
-            Err(_) => {}
-        }
-        if !self.trust_restarts {
-            link.incarnation = link.run;
-        }
-        link.has_older = has_older(&answers[1..]);
-        if let Some(Value::Int(client)) = answers.get(3) {
-            link.client = Some(*client);
-        }
-        for answer in answers {
+        let answers = link.send_once(&self.hello()).await?;
+        let (info, own) = answers.split_at(INFOS.len());
+        for answer in &answers {
             match answer {
-                Value::ServerError(error) if error.code() == "LOADING" => return Err(error.into()),
+                Value::ServerError(error) if error.code() == "LOADING" => {
+                    return Err(error.clone().into());
+                }
                 _ => {}
             }
         }
+        if named.is_some() && field(info, "role").is_some_and(|role| role != "master") {
+            let detail = format!("`{address}`, which the sentinels name, is no primary");
+            return Err((Fault::Client, "a failover is under way", detail).into());
+        }
+        match run(info.first()) {
+            Ok(run) => link.run = run,
+            Err(error) if !self.trust_restarts && !matches!(self.role, Role::Replica) => {
+                return Err(error);
+            }
+            Err(_) => {}
+        }
+        if matches!(self.role, Role::Node) {
+            let epoch = field(&own[1..2], "cluster_my_epoch");
+            link.epoch = epoch.and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
+        }
+        if !self.trust_restarts {
+            link.incarnation = incarnation(link.run, link.epoch);
+            link.takes_digits = !matches!(self.role, Role::Node);
+        }
+        link.has_older = has_older(&info[1..]);
+        if let Some(Value::Int(client)) = own.first() {
+            link.client = Some(*client);
+        }
+        if let Some(replicas) = &self.replicas {
+            replicas.learn(&info[2], self);
+        }
         self.close_suspect(&link).await?;
+        *self.named_at() = Some(Instant::now());
         Ok(link)
+    }
+
+    /// What is asked of a server before anything else: [`INFOS`], our name, a word for its role.
+    fn hello(&self) -> Pipeline {
+        let mut hello = Pipeline::new();
+        for section in INFOS {
+            hello.cmd("INFO").arg(section);
+        }
+        hello.cmd("CLIENT").arg("ID");
+        match self.role {
+            Role::Node => hello.cmd("CLUSTER").arg("INFO"),
+            // An error where there is no cluster, and not needed there.
+            Role::Replica => hello.cmd("READONLY"),
+            Role::Alone | Role::Named(_) => hello.cmd("PING"),
+        };
+        for load in scripts::load() {
+            hello.add_command(load);
+        }
+        hello
     }
 
     async fn open(
@@ -416,6 +571,9 @@ impl Connector {
     }
 }
 
+/// The sections of `INFO` that are asked for.
+const INFOS: [&str; 3] = ["server", "persistence", "replication"];
+
 pub(super) const NO_RUN_ID: &str = "no run_id";
 
 /// The start of the server's `run_id`, which it draws anew each time that it starts.
@@ -430,14 +588,23 @@ fn run(info: Option<&Value>) -> RedisResult<u64> {
     })
 }
 
+/// The incarnation of a server in this run and since this failover.
+fn incarnation(run: u64, epoch: u64) -> u64 {
+    // An odd factor: each epoch gives another number.
+    run ^ epoch.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// What the answers to `INFO` say of `name`.
+pub(super) fn field<'a>(info: &'a [Value], name: &str) -> Option<&'a str> {
+    let lines = info.iter().filter_map(reply::text).flat_map(str::lines);
+    let mut values = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    values.next().map(str::trim)
+}
+
 /// Whether the server may hold keys that it did not take itself in this run, by what `INFO` says of
 /// persistence and replication. What it does not say counts as so.
 fn has_older(info: &[Value]) -> bool {
-    let field = |name: &str| {
-        let lines = info.iter().filter_map(reply::text).flat_map(str::lines);
-        let values = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        values.map(str::trim).next()
-    };
+    let field = |name: &str| field(info, name);
     let has_loaded = field("rdb_last_load_keys_loaded") != Some("0");
     let has_log = field("aof_enabled") != Some("0");
     // One that was a replica before it became the primary remembers whose.

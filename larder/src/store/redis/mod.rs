@@ -21,8 +21,17 @@
 //! one has been gone for an hour: processes that connected before and after would read past each
 //! other.) Restart a server that comes back as the primary.
 //!
-//! *What it does not do.* It speaks to one server: no cluster, no sentinel, no reads from replicas.
-//! Never does it flush a database.
+//! *Several servers.* `redis+sentinel://` asks sentinels for the primary, `redis+cluster://` speaks to
+//! the nodes of a cluster, each as to a server of its own. There the incarnation takes in the epoch that
+//! every failover raises, so that a failback is seen as well. What a slot brings along from another node
+//! is a miss, and so is bare digits in a cluster: integers are frames there. An entry on one node and the
+//! numbers on another are read one after the other.
+//!
+//! *What it does not do.* No reads from replicas, unless told so
+//! ([`read_replicas`](RedisBuilder::read_replicas)). No cure for a cut network: a primary that is cut off
+//! together with a process serves it what it has, in a cluster until it stops by itself after
+//! `cluster-node-timeout`, under sentinels as long as no sentinel tells the process; what is written there
+//! meanwhile is lost, and a miss. Never does it flush a database.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -30,36 +39,57 @@
 //! | `address.rs` | URLs, and how to show them without the password |
 //! | `builder.rs` | settings |
 //! | `clear.rs` | removing what begins with a prefix |
+//! | `cluster.rs` | the nodes of a cluster |
 //! | `connection.rs` | the shared connection: connecting, breaking, failing fast |
 //! | `errors.rs` | what callers are told |
+//! | `get.rs` | reading from several servers |
+//! | `map.rs` | which node has which slot |
+//! | `place.rs` | what a URL names: a server, a cluster, sentinels |
+//! | `replicas.rs` | reading from replicas |
 //! | `restarts.rs` | bare integers across a restart of the server |
 //! | `scripts.rs`, `lua/` | the scripts |
 //! | `reply.rs` | replies to values |
 //! | `scan.rs` | listing keys |
+//! | `sentinels.rs` | where the primary is |
+//! | `slots.rs` | which slot a name is in |
+//! | `spread.rs` | how commands reach the servers of their slots |
+//! | `together.rs` | several servers asked at once |
 //! | `glob.rs` | patterns |
 
 mod act;
 mod address;
 mod builder;
 mod clear;
+mod cluster;
 mod connection;
 mod errors;
+mod get;
 mod glob;
+mod map;
+mod place;
+mod replicas;
 mod reply;
 mod restarts;
 mod scan;
 mod scripts;
+mod sentinels;
+mod slots;
+mod spread;
+mod together;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use redis::{Cmd, Pipeline, Value as Reply, cmd};
 
 use self::act::Again;
 pub use self::builder::RedisBuilder;
+use self::cluster::Cluster;
 use self::connection::{Connector, Link};
+use self::spread::Answer;
 use super::{Found, Numbers, Scan, Store, Sum, Tags, When};
 use crate::entry::{Entry, Head, Mark, Stamp, State, Value};
 use crate::{Clock, Error, ErrorKind, Key, MAX_DECODED, Moment, Result};
@@ -69,7 +99,8 @@ const LONGEST_LIFE: u64 = 1_000_000_000_000_000;
 /// How often a read is sent that meets old integers.
 const MOST_READS: usize = 4;
 
-/// Keeps entries on a Redis or Valkey server; a clone shares the connection.
+/// Keeps entries on a Redis or Valkey server, or on the nodes of a cluster; a clone shares the
+/// connections.
 ///
 /// ```no_run
 /// # async fn example() -> larder::Result<()> {
@@ -81,7 +112,11 @@ const MOST_READS: usize = 4;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Redis(Arc<Connector>);
+pub struct Redis(
+    /// The server; where there is a cluster, who settings and texts come from.
+    Arc<Connector>,
+    Option<Arc<Cluster>>,
+);
 
 impl Redis {
     /// The store at `url`, connected.
@@ -89,6 +124,14 @@ impl Redis {
     /// `redis://user:password@host:6379/0`; `rediss://` for TLS; `redis+unix:///path?db=1` or
     /// `unix://` for a socket; `valkey://` and `valkeys://` mean the same as `redis://` and
     /// `rediss://`.
+    ///
+    /// `redis+sentinel://:password@host:26379,host:26379/mymaster/0` for the primary that sentinels
+    /// name, with `sentinel_user` and `sentinel_password` in the query where these want a login of their
+    /// own. `redis+cluster://user:password@host:7000,host:7001` for a cluster, of which a few nodes are
+    /// enough. Both with `rediss` for TLS.
+    ///
+    /// In the query: `protocol=resp2` for what stands between and knows no other, `db`, `user` and
+    /// `password`.
     pub async fn connect(url: impl Into<String>) -> Result<Self> {
         Self::builder(url).connect().await
     }
@@ -119,8 +162,13 @@ impl fmt::Debug for Redis {
 impl Redis {
     /// A call of a script about one slot, with what all of them begin with.
     fn slot(&self, script: &scripts::Script, key: &Key, link: &Link) -> Cmd {
-        let mut call = script.call(&[key.name(), clear::UNDER_WAY]);
-        call.arg(&link.incarnation.to_be_bytes()[..]);
+        let mut call = script.call(&[key.name()]);
+        let mut seen_by = link.incarnation.to_be_bytes().to_vec();
+        if self.1.is_some() {
+            let slot = slots::slot(key.name().as_bytes());
+            seen_by.extend_from_slice(slots::suffix(slot).as_bytes());
+        }
+        call.arg(seen_by);
         call.arg(&self.now().as_millis().to_be_bytes()[..]);
         call.arg(if key.is_hashed() { key.whole() } else { "" });
         call
@@ -133,14 +181,20 @@ impl Redis {
         script: &scripts::Script,
         arguments: impl Fn(&Link, &mut Cmd) + Send + Sync,
     ) -> Result<Reply> {
-        let build = |link: &Link| {
+        let command = |link: &Link, _| {
             let mut call = self.slot(script, key, link);
             arguments(link, &mut call);
-            pipeline([call])
+            call
         };
         let unknown = |link: &Link| link.unknown([key]);
-        let (_, answers) = self.call(unknown, Again::Never, build).await?;
-        Ok(answers.into_iter().next().unwrap_or_default())
+        let answers = self
+            .each(&[key.name()], unknown, Again::Never, command)
+            .await?;
+        self.first(answers).map(|(_, answer)| answer)
+    }
+
+    fn first(&self, answers: Vec<Answer>) -> Result<Answer> {
+        answers.into_iter().next().ok_or_else(|| self.odd())
     }
 
     /// Sends what only reads. Where bare integers are found that may be older than this run of the
@@ -170,7 +224,7 @@ impl Redis {
     fn heads_in(
         &self,
         keys: &[Key],
-        answers: Vec<Reply>,
+        answers: impl IntoIterator<Item = Reply>,
         now: Moment,
     ) -> Result<Vec<Option<Head>>> {
         keys.iter()
@@ -190,8 +244,7 @@ impl Redis {
             return Err(delete());
         }
         let mut set = cmd("SET");
-        set.arg(key.name())
-            .arg(&entry.to_frame(key, link.incarnation)[..]);
+        set.arg(key.name()).arg(&frame(entry, key, link)[..]);
         if let Life::Ms(ms) = life {
             set.arg("PX").arg(ms);
         }
@@ -200,14 +253,14 @@ impl Redis {
 
     /// The numbers of a space that has none yet, or whose record is not ours.
     async fn draw_numbers(&self, tags: Tags<'_>) -> Result<Numbers> {
-        let build = |_: &Link| {
+        let draw = |_: &Link, _| {
             let mut call = self.numbers(&scripts::READ_NUMBERS, tags.space);
-            call.arg(fields(tags));
-            pipeline([call])
+            call.arg(fields(tags)).to_owned()
         };
-        let (link, answers) = self.call(none, Again::Once, build).await?;
-        let values = answers.into_iter().next().and_then(reply::list);
-        values
+        let name = [numbers_name(tags.space)];
+        let answers = self.each(&name, none, Again::Once, draw).await?;
+        let (link, answer) = self.first(answers)?;
+        reply::list(answer)
             .and_then(|values| reply::numbers(&values, link.incarnation))
             .ok_or_else(|| self.odd())
     }
@@ -245,16 +298,22 @@ impl Store for Redis {
                 numbers: None,
             });
         }
+        if tags.is_none()
+            && let Some(entries) = self.get_from_replicas(keys).await?
+        {
+            return Ok(Found {
+                entries,
+                numbers: None,
+            });
+        }
+        if self.1.is_some() {
+            return self.get_spread(keys, tags).await;
+        }
         let build = |_: &Link| {
             let names = keys.iter().map(Key::name).collect::<Vec<_>>();
             let entries = (!keys.is_empty()).then(|| cmd("MGET").arg(names).to_owned());
             // After the entries: numbers older than the entry could hide an invalidation.
-            let numbers = tags.map(|tags| {
-                let mut read = cmd("HMGET");
-                read.arg(numbers_name(tags.space))
-                    .arg(&["seq", "era", "floor"]);
-                read.arg(fields(tags)).to_owned()
-            });
+            let numbers = tags.map(read_numbers);
             pipeline(entries.into_iter().chain(numbers))
         };
         let read = |link: &Link, mut answers: Vec<Reply>| {
@@ -266,8 +325,7 @@ impl Store for Redis {
             if slots.len() != keys.len() {
                 return Err(self.odd());
             }
-            let entry =
-                |(key, slot)| Entry::from_frame(&reply::bytes(slot)?, key, link.incarnation);
+            let entry = |(key, slot)| entry_of(slot, key, link);
             let entries: Vec<_> = keys.iter().zip(slots).map(entry).collect();
             let are_bare = entries
                 .iter()
@@ -290,9 +348,14 @@ impl Store for Redis {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
+        let now = self.now();
+        if self.1.is_some() {
+            let command = |link: &Link, at: usize| self.slot(&scripts::HEAD, &keys[at], link);
+            let answers = self.each(&names(keys), none, Again::Once, command).await?;
+            return self.heads_in(keys, answers.into_iter().map(|(_, answer)| answer), now);
+        }
         let build =
             |link: &Link| pipeline(keys.iter().map(|key| self.slot(&scripts::HEAD, key, link)));
-        let now = self.now();
         let read = |_: &Link, answers: Vec<Reply>| {
             let are_bare = answers.iter().map(|answer| matches!(answer, Reply::Int(_)));
             let are_bare = are_bare.collect();
@@ -303,9 +366,9 @@ impl Store for Redis {
 
     async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<bool> {
         let Some(condition) = condition(when) else {
-            let build =
-                |link: &Link| pipeline([self.write(key, &entry, link).unwrap_or_else(|it| it)]);
-            self.call(|link| link.unknown(bare(key, &entry)), Again::Never, build)
+            let command = |link: &Link, _| self.write(key, &entry, link).unwrap_or_else(|it| it);
+            let unknown = |link: &Link| link.unknown(bare(key, &entry));
+            self.each(&[key.name()], unknown, Again::Never, command)
                 .await?;
             return if fits(&entry) {
                 Ok(true)
@@ -322,8 +385,8 @@ impl Store for Redis {
                 match life {
                     Life::Gone => call.arg("").arg(0),
                     _ if !fits => call.arg("").arg(0),
-                    Life::Ms(ms) => call.arg(&entry.to_frame(key, link.incarnation)[..]).arg(ms),
-                    Life::Endless => call.arg(&entry.to_frame(key, link.incarnation)[..]).arg(-1),
+                    Life::Ms(ms) => call.arg(&frame(entry, key, link)[..]).arg(ms),
+                    Life::Endless => call.arg(&frame(entry, key, link)[..]).arg(-1),
                 };
             })
             .await?;
@@ -339,18 +402,14 @@ impl Store for Redis {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
-        let build = |link: &Link| {
-            let write = |(key, entry): &(Key, Entry)| self.write(key, entry, link);
-            pipeline(
-                entries
-                    .iter()
-                    .map(write)
-                    .map(|it| it.unwrap_or_else(|it| it)),
-            )
+        let command = |link: &Link, at: usize| {
+            let (key, entry) = &entries[at];
+            self.write(key, entry, link).unwrap_or_else(|it| it)
         };
+        let names: Vec<&str> = entries.iter().map(|(key, _)| key.name()).collect();
         let bare = || entries.iter().filter_map(|(key, entry)| bare(key, entry));
         let unknown = |link: &Link| link.unknown(bare());
-        self.call(unknown, Again::Never, build).await?;
+        self.each(&names, unknown, Again::Never, command).await?;
         let refused = |(at, (_, entry)): (usize, &(Key, Entry))| (!fits(entry)).then_some(at);
         Ok(entries.iter().enumerate().filter_map(refused).collect())
     }
@@ -390,9 +449,10 @@ impl Store for Redis {
     }
 
     async fn add_to(&self, key: &Key, delta: i64) -> Result<Sum> {
+        let stamp = Stamp::draw(&self.0.clock);
         let answer = self
             .act(key, &scripts::ADD_TO, |_, call| {
-                call.arg(delta);
+                call.arg(delta).arg(&stamp.number().to_be_bytes()[..]);
             })
             .await?;
         match answer {
@@ -407,42 +467,44 @@ impl Store for Redis {
     }
 
     async fn raise(&self, tags: Tags<'_>) -> Result<u64> {
-        let build = |_: &Link| {
+        let raise = |_: &Link, _| {
             let mut call = self.numbers(&scripts::RAISE, tags.space);
-            call.arg(scripts::MOST_NUMBERS).arg(fields(tags));
-            pipeline([call])
+            call.arg(scripts::MOST_NUMBERS).arg(fields(tags)).to_owned()
         };
-        let (_, answers) = self.call(none, Again::Never, build).await?;
-        answers
-            .first()
-            .and_then(reply::number)
-            .ok_or_else(|| self.odd())
+        let name = [numbers_name(tags.space)];
+        let answers = self.each(&name, none, Again::Never, raise).await?;
+        let (_, answer) = self.first(answers)?;
+        reply::number(&answer).ok_or_else(|| self.odd())
     }
 
     async fn delete(&self, keys: &[Key]) -> Result<Vec<Option<Head>>> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let build = |link: &Link| {
-            pipeline(
-                keys.iter()
-                    .map(|key| self.slot(&scripts::DELETE, key, link)),
-            )
-        };
+        let command = |link: &Link, at: usize| self.slot(&scripts::DELETE, &keys[at], link);
         let unknown = |link: &Link| link.unknown(keys);
         let now = self.now();
-        let (_, answers) = self.call(unknown, Again::Never, build).await?;
-        self.heads_in(keys, answers, now)
+        let answers = self
+            .each(&names(keys), unknown, Again::Never, command)
+            .await?;
+        self.heads_in(keys, answers.into_iter().map(|(_, answer)| answer), now)
     }
 
     async fn clear(&self, scope: &str, space: &str) -> Result<()> {
-        let build = |_: &Link| pipeline([self.numbers(&scripts::RAISE_FLOOR, space)]);
-        self.call(none, Again::Never, build).await?;
-        self.clear_slots(scope).await
+        let raise = |_: &Link, _| self.numbers(&scripts::RAISE_FLOOR, space);
+        let name = [numbers_name(space)];
+        self.each(&name, none, Again::Never, raise).await?;
+        match &self.1 {
+            Some(cluster) => self.clear_nodes(cluster, scope).await,
+            None => self.clear_slots(scope).await,
+        }
     }
 
     async fn close(&self) -> Result<()> {
         self.0.close();
+        if let Some(cluster) = &self.1 {
+            cluster.close();
+        }
         Ok(())
     }
 
@@ -513,6 +575,32 @@ fn is_bare(entry: Option<&Entry>) -> bool {
 /// For acts that neither meet nor write bare integers.
 fn none(_: &Link) -> BTreeSet<Box<str>> {
     BTreeSet::new()
+}
+
+/// What is kept: bare digits only where these are integers.
+fn frame(entry: &Entry, key: &Key, link: &Link) -> Bytes {
+    if link.takes_digits {
+        entry.to_frame(key, link.incarnation)
+    } else {
+        entry.to_full_frame(key, link.incarnation)
+    }
+}
+
+/// What a slot held that was read by `link`.
+fn entry_of(answer: Reply, key: &Key, link: &Link) -> Option<Entry> {
+    let entry = Entry::from_frame(&reply::bytes(answer)?, key, link.incarnation)?;
+    (link.takes_digits || !is_bare(Some(&entry))).then_some(entry)
+}
+
+fn names(keys: &[Key]) -> Vec<&str> {
+    keys.iter().map(Key::name).collect()
+}
+
+fn read_numbers(tags: Tags<'_>) -> Cmd {
+    let mut read = cmd("HMGET");
+    read.arg(numbers_name(tags.space))
+        .arg(&["seq", "era", "floor"]);
+    read.arg(fields(tags)).to_owned()
 }
 
 fn unlink(name: impl AsRef<[u8]>) -> Cmd {
