@@ -547,8 +547,8 @@ impl Cache {
     /// default. Caches that are to be cleared apart have a [`space`](CacheBuilder::space) each.
     ///
     /// Large prefixes go piece by piece. A load that begins after `clear` was called and before it
-    /// returns is not kept by memory, files and Redis; SQL and Memcached may keep it, as any store may
-    /// keep one that begins while a [`delete`](Self::delete) is on its way.
+    /// returns is not kept by memory, files and Redis; SQL, Memcached and clusters of Redis may keep it,
+    /// as any store may keep one that begins while a [`delete`](Self::delete) is on its way.
     pub async fn clear(&self) -> Result<()> {
         let scope = format!("{}:", self.shared.prefix);
         if !self.key("").whole().starts_with(&scope) {

@@ -160,11 +160,13 @@ pub(crate) struct Watched {
 
 impl Watched {
     pub(crate) fn start() -> Self {
-        Self::start_with(&[], &[])
+        let watched = Self::start_unwatched(&[], &[]);
+        watched.until_watched();
+        watched
     }
 
-    /// Starts it with more arguments for each server, and more lines for the sentinels.
-    pub(crate) fn start_with(arguments: &[&str], lines: &[&str]) -> Self {
+    /// Starts it with more arguments for each server and more lines for the sentinels, and does not wait.
+    pub(crate) fn start_unwatched(arguments: &[&str], lines: &[&str]) -> Self {
         let quick = ["--repl-diskless-sync-delay", "0"];
         let primary = RedisServer::start_with(&[&quick[..], arguments].concat());
         let port = primary.port().to_string();
@@ -173,12 +175,22 @@ impl Watched {
         let sentinels = (0..3)
             .map(|_| start_sentinel(primary.port(), lines))
             .collect();
-        let watched = Self {
+        Self {
             servers: vec![primary, replica],
             sentinels,
-        };
-        watched.until_watched();
-        watched
+        }
+    }
+
+    /// The port of the first sentinel.
+    pub(crate) fn sentinel(&self) -> u16 {
+        self.sentinels[0].0
+    }
+
+    pub(crate) fn kill_sentinels(&mut self) {
+        for (_, child) in &mut self.sentinels {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -239,10 +251,7 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        for (_, child) in &mut self.sentinels {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.kill_sentinels();
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use redis::{Pipeline, ServerErrorKind, Value as Reply};
 
-use super::Redis;
 use super::connection::{self, Connector, Link};
+use super::{Redis, spread};
 use crate::{Error, ErrorKind, Moment, Result};
 
 /// Whether an act may be sent again when its connection breaks under way.
@@ -126,7 +126,7 @@ fn checked(
         };
         // Something else than ours under our name is nothing, and not an error; a word about where
         // else to ask is an answer.
-        if error.code() == "WRONGTYPE" || server.is_node() && is_redirection(error.code()) {
+        if error.code() == "WRONGTYPE" || spread::elsewhere(answer, server).is_some() {
             continue;
         }
         let moved = matches!(
@@ -139,10 +139,6 @@ fn checked(
         return Err(server.server_error(&error.clone().into()));
     }
     Ok((link, answers))
-}
-
-fn is_redirection(code: &str) -> bool {
-    matches!(code, "MOVED" | "ASK" | "TRYAGAIN")
 }
 
 fn late(server: &Arc<Connector>, link: &Arc<Link>) -> Error {

@@ -10,9 +10,10 @@
 //! written. A number in each lease to compare would cost the same, and room in every slot; to repeat
 //! the scan until it finds no lease would never be sure of the last pass.
 //!
-//! In a cluster no script looks beyond its slot, so each of the 16,384 has a record of its own while a
-//! clear is under way, which costs as many small commands at its beginning and twice at its end, in
-//! some dozens of trips to all nodes at once. What moves to another node during the scan is a miss there.
+//! In a cluster no act sees two slots, and 16,384 records would be needed. There a scan of each node is
+//! all: a load that was under way when the clear was asked for has its lease in its slot, which the scan
+//! meets; one that begins later, and read its data later, may be kept. What moves to another node
+//! meanwhile is a miss there.
 
 use std::sync::Arc;
 
@@ -21,18 +22,12 @@ use redis::cmd;
 use super::act::Again;
 use super::cluster::Cluster;
 use super::connection::{Connector, Link};
-use super::{Redis, glob, none, pipeline, restarts, scripts, slots, unlink};
+use super::{Redis, glob, none, pipeline, restarts, scripts, unlink};
 use crate::{ErrorKind, Result};
 
 /// The hash of clears that are under way: a random name of each, and its scope. What a dead process
 /// left there lapses with it, within a minute.
 pub(super) const UNDER_WAY: &str = ":@:clearing";
-/// How long a clear is known to be under way that nobody goes on with, in ms.
-const LONGEST: u64 = 60_000;
-/// The same in a cluster, where that is said once.
-const LONGEST_IN_CLUSTER: u64 = 600_000;
-/// How many slots of a cluster are told of a clear in one trip.
-const TOLD_AT_ONCE: u16 = 1024;
 /// How often a clear is begun anew when the server has lost the hash.
 const MOST_TRIES: usize = 5;
 
@@ -57,82 +52,21 @@ impl Redis {
         Err(self.0.complaint(ErrorKind::Unavailable, does))
     }
 
-    /// Removes the slots under `scope` from all nodes, and what was loaded meanwhile.
+    /// Removes the slots under `scope` from each primary, also from those that turn up meanwhile.
     pub(super) async fn clear_nodes(&self, cluster: &Arc<Cluster>, scope: &str) -> Result<()> {
-        let name = format!("{:016x}", self.0.clock.random());
-        for _ in 0..MOST_TRIES {
-            let begin = |record: &str| {
-                let mut begin = scripts::CLEAR_BEGIN.call(record);
-                begin
-                    .arg(&name)
-                    .arg(scope)
-                    .arg(LONGEST_IN_CLUSTER)
-                    .to_owned()
-            };
-            self.tell_slots(UNDER_WAY, begin).await?;
-            self.remove_from_nodes(cluster, scope).await?;
-            let end = |record: &str| cmd("HDEL").arg(record).arg(&name).to_owned();
-            let ended = self.tell_slots(UNDER_WAY, end).await?;
-            // A record that was lost has noted nothing.
-            if ended.iter().all(|answer| *answer == redis::Value::Int(1)) {
-                return self.remove_noted(&name).await;
-            }
-        }
-        let does = "forgot again and again what was being cleared";
-        Err(self.0.complaint(ErrorKind::Unavailable, does))
-    }
-
-    async fn remove_noted(&self, name: &str) -> Result<()> {
-        let begin = format!(":@:cleared:{name}");
-        let noted = |record: &str| cmd("SMEMBERS").arg(record).to_owned();
-        let answers = self.tell_slots(&begin, noted).await?;
-        let mut names: Vec<Vec<u8>> = Vec::new();
-        for (slot, answer) in (0_u16..).zip(answers) {
-            let found = match answer {
-                redis::Value::Set(found) | redis::Value::Array(found) => found,
-                _ => return Err(self.odd()),
-            };
-            if !found.is_empty() {
-                names.push(format!("{begin}{}", slots::suffix(slot)).into_bytes());
-                names.extend(found.into_iter().filter_map(|name| match name {
-                    redis::Value::BulkString(name) => Some(name),
-                    _ => None,
-                }));
-            }
-        }
-        self.unlink_each(&names).await
-    }
-
-    /// Runs a command for the name that begins with `begin` in each slot; the answers in order.
-    async fn tell_slots(
-        &self,
-        begin: &str,
-        command: impl Fn(&str) -> redis::Cmd + Send + Sync,
-    ) -> Result<Vec<redis::Value>> {
-        let mut answers = Vec::with_capacity(slots::SLOTS);
-        for first in (0..slots::SLOTS as u16).step_by(TOLD_AT_ONCE.into()) {
-            let names: Vec<String> = (first..first + TOLD_AT_ONCE)
-                .map(|slot| format!("{begin}{}", slots::suffix(slot)))
-                .collect();
-            let told = self.each(&names, none, Again::Never, |_, at| command(&names[at]));
-            answers.extend(told.await?.into_iter().map(|(_, answer)| answer));
-        }
-        Ok(answers)
-    }
-
-    /// Goes through each primary, also through those that turn up meanwhile.
-    async fn remove_from_nodes(&self, cluster: &Arc<Cluster>, scope: &str) -> Result<()> {
         let mut done: Vec<String> = Vec::new();
         loop {
             let map = cluster.map().await?;
             let next = map.nodes.iter().find(|node| !done.contains(&node.name()));
             let Some(node) = next else { return Ok(()) };
-            self.remove_from(&cluster.connector(node), scope).await?;
+            self.clear_node(&cluster.connector(node), scope)
+                .await
+                .inspect_err(|_| cluster.doubt())?;
             done.push(node.name());
         }
     }
 
-    async fn remove_from(&self, node: &Arc<Connector>, scope: &str) -> Result<()> {
+    async fn clear_node(&self, node: &Arc<Connector>, scope: &str) -> Result<()> {
         let pattern = format!("{}*", glob::escaped(scope));
         let mut cursor = "0".to_owned();
         let mut scanned_by: Option<Arc<Link>> = None;
@@ -143,7 +77,10 @@ impl Redis {
             let (next, mut names) =
                 restarts::scanned(answers.into_iter().next()).map_err(|_| self.odd())?;
             names.retain(|name| is_slot_within(name, scope));
-            self.unlink_each(&names).await?;
+            if !names.is_empty() {
+                let command = |_: &Link, at: usize| unlink(&names[at]);
+                self.each(&names, none, Again::Never, command).await?;
+            }
             // A cursor means nothing to a server that was started after it was given.
             let moved = scanned_by.is_some_and(|before| !Arc::ptr_eq(&before, &link));
             scanned_by = Some(link);
@@ -158,20 +95,10 @@ impl Redis {
         }
     }
 
-    async fn unlink_each(&self, names: &[Vec<u8>]) -> Result<()> {
-        if names.is_empty() {
-            return Ok(());
-        }
-        let command = |_: &Link, at: usize| unlink(&names[at]);
-        self.each(names, none, Again::Never, command)
-            .await
-            .map(drop)
-    }
-
     async fn say_under_way(&self, name: &str, scope: &str) -> Result<()> {
         let build = |_: &Link| {
             let mut begin = scripts::CLEAR_BEGIN.call(UNDER_WAY);
-            pipeline([begin.arg(name).arg(scope).arg(LONGEST).to_owned()])
+            pipeline([begin.arg(name).arg(scope).to_owned()])
         };
         self.call(none, Again::Never, build).await.map(|_| ())
     }
@@ -186,7 +113,7 @@ impl Redis {
             let build = |_: &Link| {
                 let scan = restarts::scan_command(&cursor, &pattern, restarts::SCANNED);
                 let mut renew = cmd("PEXPIRE");
-                renew.arg(UNDER_WAY).arg(LONGEST);
+                renew.arg(UNDER_WAY).arg(60_000);
                 pipeline([scan, renew].into_iter().chain(names.iter().map(unlink)))
             };
             let (link, answers) = self.call(none, Again::Never, build).await?;

@@ -91,7 +91,7 @@ use self::cluster::Cluster;
 use self::connection::{Connector, Link};
 use self::spread::Answer;
 use super::{Found, Numbers, Scan, Store, Sum, Tags, When};
-use crate::entry::{Entry, Head, Mark, Stamp, State, Value};
+use crate::entry::{Entry, FORMAT, Head, Mark, Stamp, State, Value};
 use crate::{Clock, Error, ErrorKind, Key, MAX_DECODED, Moment, Result};
 
 /// What an entry's life is cut to: past what servers take, and past all who wait for it.
@@ -162,13 +162,11 @@ impl fmt::Debug for Redis {
 impl Redis {
     /// A call of a script about one slot, with what all of them begin with.
     fn slot(&self, script: &scripts::Script, key: &Key, link: &Link) -> Cmd {
-        let mut call = script.call(&[key.name()]);
-        let mut seen_by = link.incarnation.to_be_bytes().to_vec();
-        if self.1.is_some() {
-            let slot = slots::slot(key.name().as_bytes());
-            seen_by.extend_from_slice(slots::suffix(slot).as_bytes());
-        }
-        call.arg(seen_by);
+        let mut call = match self.1 {
+            None => script.call(&[key.name(), clear::UNDER_WAY]),
+            Some(_) => script.call(key.name()),
+        };
+        call.arg(&link.incarnation.to_be_bytes()[..]);
         call.arg(&self.now().as_millis().to_be_bytes()[..]);
         call.arg(if key.is_hashed() { key.whole() } else { "" });
         call
@@ -244,11 +242,26 @@ impl Redis {
             return Err(delete());
         }
         let mut set = cmd("SET");
-        set.arg(key.name()).arg(&frame(entry, key, link)[..]);
+        set.arg(key.name()).arg(&self.frame(entry, key, link)[..]);
         if let Life::Ms(ms) = life {
             set.arg("PX").arg(ms);
         }
         Ok(set)
+    }
+
+    /// What is kept: bare digits only where these are integers, else a frame that has a stamp.
+    fn frame(&self, entry: &Entry, key: &Key, link: &Link) -> Bytes {
+        if link.takes_digits {
+            return entry.to_frame(key, link.incarnation);
+        }
+        if entry.stamp != Stamp::PLAIN {
+            return entry.to_full_frame(key, link.incarnation);
+        }
+        let stamped = Entry {
+            stamp: Stamp::draw(&self.0.clock),
+            ..entry.clone()
+        };
+        stamped.to_full_frame(key, link.incarnation)
     }
 
     /// The numbers of a space that has none yet, or whose record is not ours.
@@ -385,8 +398,8 @@ impl Store for Redis {
                 match life {
                     Life::Gone => call.arg("").arg(0),
                     _ if !fits => call.arg("").arg(0),
-                    Life::Ms(ms) => call.arg(&frame(entry, key, link)[..]).arg(ms),
-                    Life::Endless => call.arg(&frame(entry, key, link)[..]).arg(-1),
+                    Life::Ms(ms) => call.arg(&self.frame(entry, key, link)[..]).arg(ms),
+                    Life::Endless => call.arg(&self.frame(entry, key, link)[..]).arg(-1),
                 };
             })
             .await?;
@@ -577,19 +590,11 @@ fn none(_: &Link) -> BTreeSet<Box<str>> {
     BTreeSet::new()
 }
 
-/// What is kept: bare digits only where these are integers.
-fn frame(entry: &Entry, key: &Key, link: &Link) -> Bytes {
-    if link.takes_digits {
-        entry.to_frame(key, link.incarnation)
-    } else {
-        entry.to_full_frame(key, link.incarnation)
-    }
-}
-
 /// What a slot held that was read by `link`.
 fn entry_of(answer: Reply, key: &Key, link: &Link) -> Option<Entry> {
-    let entry = Entry::from_frame(&reply::bytes(answer)?, key, link.incarnation)?;
-    (link.takes_digits || !is_bare(Some(&entry))).then_some(entry)
+    let slot = reply::bytes(answer)?;
+    let is_read = link.takes_digits || slot.first() == Some(&FORMAT);
+    is_read.then(|| Entry::from_frame(&slot, key, link.incarnation))?
 }
 
 fn names(keys: &[Key]) -> Vec<&str> {

@@ -120,9 +120,7 @@ impl Redis {
         if answers.iter().any(|it| matches!(it, Value::ServerError(_))) {
             return Ok(None);
         }
-        let read = |(key, answer): (&&Key, Value)| {
-            Entry::from_frame(&reply::bytes(answer)?, key, link.incarnation)
-        };
+        let read = |(key, answer): (&&Key, Value)| super::entry_of(answer, key, &link);
         let entries: Vec<_> = keys.iter().zip(answers).map(read).collect();
         // Whether digits are of this run, only the primary's record tells.
         let doubtful = entries.iter().any(|entry| is_bare(entry.as_ref()));

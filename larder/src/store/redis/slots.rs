@@ -1,6 +1,4 @@
-//! The 16,384 slots of a cluster: which one a name is in, and names that are in a given one.
-
-use std::sync::LazyLock;
+//! The 16,384 slots of a cluster, and which one a name is in.
 
 /// How many slots a cluster has.
 pub(super) const SLOTS: usize = 16_384;
@@ -27,29 +25,6 @@ fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
-/// What makes a name of Larder's own lie in `slot`: `{…}`, to be put at its end.
-pub(super) fn suffix(slot: u16) -> &'static str {
-    &SUFFIXES[usize::from(slot)]
-}
-
-/// Counted up until each slot has one: some 170,000 short numbers, once.
-static SUFFIXES: LazyLock<Vec<Box<str>>> = LazyLock::new(|| {
-    let mut suffixes: Vec<Box<str>> = vec![Box::default(); SLOTS];
-    let mut missing = SLOTS;
-    for number in 0_u64.. {
-        let suffix = format!("{{{number}}}");
-        let place = &mut suffixes[usize::from(slot(suffix.as_bytes()))];
-        if place.is_empty() {
-            *place = suffix.into();
-            missing -= 1;
-        }
-        if missing == 0 {
-            break;
-        }
-    }
-    suffixes
-});
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,15 +43,6 @@ mod tests {
             ("foo{bar}{zap}", 5061),
         ] {
             assert_eq!(slot(name.as_bytes()), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn every_slot_has_a_suffix_that_leads_there() {
-        for number in 0..16_384 {
-            let name = format!(":@:clearing{}", suffix(number));
-
-            assert_eq!(slot(name.as_bytes()), number);
         }
     }
 }

@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(super) type Answer = (Arc<Link>, Reply);
 
 /// What a node says instead of running a command.
-enum Elsewhere {
+pub(super) enum Elsewhere {
     /// Now and later.
     Moved(String, u16),
     /// This time.
@@ -184,11 +184,17 @@ struct Group {
     commands: Vec<usize>,
 }
 
-fn elsewhere(answer: &Reply, by: &Connector) -> Option<Elsewhere> {
+/// What `by` says instead of running a command, if that is a node of a cluster.
+pub(super) fn elsewhere(answer: &Reply, by: &Connector) -> Option<Elsewhere> {
+    if !by.is_node() {
+        return None;
+    }
     let Reply::ServerError(error) = answer else {
         return None;
     };
-    if error.code() == "TRYAGAIN" {
+    // A script whose key lapsed between the look where it is and its first act has done nothing.
+    let details = error.details().unwrap_or_default();
+    if error.code() == "TRYAGAIN" || details.contains("access a non local key") {
         return Some(Elsewhere::Later);
     }
     let is_moved = error.code() == "MOVED";

@@ -7,7 +7,8 @@ elseif when == 'present' then
   may = is_live()
 else
   -- Bare digits have no stamp that would tell one write of them from another.
-  may = is_frame and string.sub(header, 12, 19) == when and note_for_clear()
+  may = is_frame and string.sub(header, 12, 19) == when
+  if may then note_for_clear() end
 end
 if not may then return 0 end
 if life == '0' then

@@ -1,11 +1,10 @@
--- What the slot KEYS[1] holds, seen by a writer in the incarnation that ARGV[1] begins with, at the moment
--- ARGV[2]; ARGV[3] is the whole key where the slot's name is a hash, else empty. On a node of a cluster
--- ARGV[1] goes on with what brings Larder's own names into the slot: no script touches two.
+-- What the slot KEYS[1] holds, seen by a writer in the incarnation ARGV[1] at the moment ARGV[2];
+-- ARGV[3] is the whole key where the slot's name is a hash, else empty. KEYS[2] says which clears are
+-- under way; on a node of a cluster there is none, since it would be in another slot.
 -- Stands before each script about one slot. Moments, stamps and incarnations are 8 bytes,
 -- big-endian; their halves are compared, since a double is too narrow and the order of strings
 -- depends on the locale. Offsets are those of `entry.rs`, counted from 1.
-local key, now, whole = KEYS[1], ARGV[2], ARGV[3]
-local incarnation, suffix = string.sub(ARGV[1], 1, 8), string.sub(ARGV[1], 9)
+local key, incarnation, now, whole = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local MAX_DECODED = 67108864
 local HEADER, START, NEVER = 48, string.rep('\0', 8), string.rep('\255', 8)
 
@@ -38,7 +37,7 @@ end
 local header = redis.pcall('GETRANGE', key, 0, HEADER - 1)
 local is_plain, is_frame = false, false
 -- Digits do not say which node took them, so that in a cluster they are nothing.
-local takes_digits = suffix == '' or incarnation == START
+local takes_digits = KEYS[2] ~= nil or incarnation == START
 if type(header) == 'string' then
   if string.byte(header) == 251 then
     is_frame = #header == HEADER and string.sub(header, 4, 11) == incarnation
@@ -87,19 +86,16 @@ local function expire_at(deadline)
   end
 end
 
--- Notes the slot with each clear that is under way and would have removed it, had it come by later: the
--- clear ends with those. False where that cannot be told, since the record has gone ahead to another
--- node: then nothing may be written.
+-- Notes the slot with each clear of KEYS[2] that is under way and would have removed it, had it come by
+-- later: the clear ends with those.
 local function note_for_clear()
-  local clears = redis.pcall('HGETALL', ':@:clearing' .. suffix)
-  if clears.err then return string.sub(clears.err, 1, 9) == 'WRONGTYPE' end
+  if not KEYS[2] then return end
+  local clears = redis.pcall('HGETALL', KEYS[2])
   for at = 1, #clears, 2 do
-    local scope, noted = clears[at + 1], ':@:cleared:' .. clears[at] .. suffix
+    local scope, noted = clears[at + 1], ':@:cleared:' .. clears[at]
     if string.sub(key, 1, #scope) == scope then
-      local added = redis.pcall('SADD', noted, key)
-      if type(added) == 'table' then return false end
+      redis.call('SADD', noted, key)
       redis.call('PEXPIRE', noted, 600000)
     end
   end
-  return true
 end
