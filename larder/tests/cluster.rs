@@ -5,6 +5,9 @@
 
 mod support;
 
+#[path = "support/world.rs"]
+mod world;
+
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,7 +15,8 @@ use std::time::Duration;
 
 use larder::store::{Redis, Scan as _, Store, Tags, When};
 use larder::{Cache, Clock, Entry, ErrorKind, Key, Mark, Moment, Stamp, State, Value};
-use support::{MS, ROWS, RedisCluster, RedisServer, World, cli, until};
+use support::{RedisCluster, RedisServer, cli, until};
+use world::{HANGS, MS, ROWS, World};
 
 /// What a server would run into if a command touched two slots.
 fn crossed(cluster: &RedisCluster) -> String {
@@ -70,7 +74,7 @@ async fn until_answered(store: &Redis, names: &[String]) {
             tokio::time::sleep(5 * MS).await;
         }
     };
-    tokio::time::timeout(support::HANGS, asked).await.unwrap();
+    tokio::time::timeout(HANGS, asked).await.unwrap();
 }
 
 /// The names of the slots of all rows.
@@ -89,6 +93,9 @@ async fn primaries_killed_under_load() {
     for name in [":1:row:0", ":@:numbers"] {
         world.all_is_well().await;
         let dead = cluster.owner(name);
+        // What it acknowledges from now on, no replica hears of.
+        cut_off_replicas(cluster.port(dead));
+        world.grown(&world.told, 200, "writes are heard of").await;
         cluster.servers[dead].kill();
         world
             .grown(&world.errors, 20, "its clients hear of it")
@@ -595,6 +602,38 @@ async fn a_password_is_for_every_node_and_never_shown() {
     let told = format!("{error} {error:?}");
     assert!(told.contains("refuses the login"), "{told}");
     assert!(!told.contains("wr0ng"), "{told}");
+}
+
+#[tokio::test]
+async fn nodes_with_names_are_spoken_to_by_tls() {
+    let folder = support::new_folder();
+    support::make_certificates(&folder);
+    let authority = std::fs::read(folder.join("ca.crt")).unwrap();
+    let (port, bus) = (support::free_port(), support::free_port());
+    let arguments = format!(
+        "--tls-port {port} --tls-cert-file @/server.crt --tls-key-file @/server.key \
+         --tls-ca-cert-file @/ca.crt --tls-auth-clients no --cluster-enabled yes \
+         --cluster-port {bus} --tls-cluster yes --cluster-announce-hostname localhost \
+         --cluster-preferred-endpoint-type hostname"
+    );
+    let arguments = arguments.replace('@', folder.to_str().unwrap());
+    let arguments = arguments.split_whitespace().map(str::to_owned).collect();
+    let server = RedisServer::start_in(folder, arguments);
+    let all = ["cluster", "addslotsrange", "0", "16383"];
+    assert_eq!(cli(server.port(), &all), "OK");
+    until("all is well", || {
+        cli(server.port(), &["cluster", "info"]).contains("cluster_state:ok")
+    });
+    let url = format!("rediss+cluster://localhost:{port}");
+
+    let builder = Redis::builder(url.as_str()).connect_timeout(Duration::from_secs(5));
+    let trusting = builder.clone().ca_certificate_pem(authority);
+    let cache = Cache::new(trusting.connect().await.unwrap());
+    cache.set("k", "v").tags(["tag"]).await.unwrap();
+
+    assert_eq!(cache.get("k").await.unwrap(), Some("v".to_owned()));
+    let error = builder.connect().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
 }
 
 #[tokio::test]

@@ -11,12 +11,16 @@
 
 mod support;
 
+#[path = "support/world.rs"]
+mod world;
+
 use std::sync::Arc;
 
 use larder::Cache;
 use larder::store::{Memcached, Mysql, Postgres, Redis, Store};
 use larder::wrap::Forgiving;
-use support::{Kind, MemcachedServer, RedisServer, SqlServer, World};
+use support::{Kind, MemcachedServer, RedisServer, SqlServer};
+use world::World;
 
 enum Server {
     Redis(RedisServer),

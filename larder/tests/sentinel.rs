@@ -5,12 +5,16 @@
 
 mod support;
 
+#[path = "support/world.rs"]
+mod world;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use larder::store::{Redis, Store, When};
 use larder::{Cache, Entry, ErrorKind, Key, Moment, Value};
-use support::{MS, RedisServer, Watched, World, cli, until};
+use support::{RedisServer, Watched, cli, until};
+use world::{HANGS, MS, World};
 
 async fn value(store: &Redis, key: &Key) -> larder::Result<Option<Value>> {
     let found = store.get(std::slice::from_ref(key), None).await?;
@@ -32,7 +36,7 @@ async fn until_answered(store: &Redis, key: &Key) -> Option<Value> {
             tokio::time::sleep(5 * MS).await;
         }
     };
-    tokio::time::timeout(support::HANGS, asked).await.unwrap()
+    tokio::time::timeout(HANGS, asked).await.unwrap()
 }
 
 /// Waits until what another primary took is gone: while it lives, it is read for about a second more.
@@ -42,7 +46,7 @@ async fn until_gone(store: &Redis, key: &Key) {
             tokio::time::sleep(5 * MS).await;
         }
     };
-    tokio::time::timeout(support::HANGS, gone).await.unwrap();
+    tokio::time::timeout(HANGS, gone).await.unwrap();
 }
 
 async fn put(store: &Redis, key: &Key) {
@@ -60,6 +64,12 @@ async fn a_primary_killed_under_load() {
     for _ in 0..2 {
         world.all_is_well().await;
         let dead = watched.primary();
+        // What it acknowledges from now on, the replica does not hear of.
+        let port = watched.servers[dead].port();
+        let rule = ["acl", "setuser", "default", "-psync", "-sync"];
+        assert_eq!(cli(port, &rule), "OK");
+        cli(port, &["client", "kill", "type", "replica"]);
+        world.grown(&world.told, 200, "writes are heard of").await;
         watched.servers[dead].kill();
         world
             .grown(&world.errors, 20, "its clients hear of it")
@@ -109,7 +119,7 @@ async fn a_primary_that_was_replaced_is_left() {
             tokio::time::sleep(5 * MS).await;
         }
     };
-    tokio::time::timeout(support::HANGS, set).await.unwrap();
+    tokio::time::timeout(HANGS, set).await.unwrap();
     assert!(cli(port, &["get", key.name()]).contains("new"));
 }
 

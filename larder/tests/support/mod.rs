@@ -7,7 +7,6 @@ mod cluster;
 mod memcached;
 mod redis;
 mod sql;
-mod world;
 
 use std::path::Path;
 use std::process::Command;
@@ -16,7 +15,6 @@ pub(crate) use cluster::{RedisCluster, Watched, cli, until};
 pub(crate) use memcached::MemcachedServer;
 pub(crate) use redis::{RedisServer, free_port, new_folder};
 pub(crate) use sql::{Kind, SqlServer, SqliteFile};
-pub(crate) use world::{HANGS, MS, ROWS, World};
 
 /// Makes an authority (`ca.crt`) and a certificate for `localhost` (`server.crt`, `server.key`).
 pub(crate) fn make_certificates(folder: &Path) {
