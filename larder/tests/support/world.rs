@@ -83,7 +83,28 @@ impl World {
         self.grown(&self.reads, 300, "values are read").await;
         self.grown(&self.told, 100, "writes are heard of").await;
         let errors = self.errors.load(Ordering::SeqCst) - before;
-        assert_eq!(errors, 0, "{}", self.last_error.lock().unwrap());
+        assert_eq!(errors, 0, "{}", self.last_error());
+    }
+
+    /// What the last who met an error was told.
+    pub(crate) fn last_error(&self) -> String {
+        self.last_error.lock().unwrap().clone()
+    }
+
+    /// Waits until each of `caches` gets answers about every row, and about tags.
+    pub(crate) async fn answers_again(caches: &[Cache]) {
+        let asked = async {
+            for (cache, row) in
+                (caches.iter()).flat_map(|cache| (0..ROWS).map(move |row| (cache, row)))
+            {
+                while cache.ticket(format!("row:{row}")).await.is_err() {
+                    sleep(MS).await;
+                }
+            }
+        };
+        timeout(HANGS, asked)
+            .await
+            .expect("there are answers again");
     }
 
     /// Waits until each of `caches` keeps values again.

@@ -46,7 +46,9 @@ impl RedisBuilder {
 
     /// How long an operation may take. Default: one second.
     ///
-    /// One that has to connect first may take the [connect timeout](Self::connect_timeout) more.
+    /// One that has to connect first may take the [connect timeout](Self::connect_timeout) more. In a
+    /// cluster both may be needed more than once: to learn where the slots are, to follow one that has
+    /// moved, and for numbers of tags that are on another node.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
         self

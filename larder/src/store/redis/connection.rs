@@ -43,7 +43,7 @@ pub(super) struct Link {
     /// The same for frames and numbers, with the failover that made this server the primary; 0 where
     /// restarts are trusted.
     pub(super) incarnation: u64,
-    /// Which failover that was, where there are any.
+    /// Which failover that was, where there are any; the last one of all if the server does not say.
     pub(super) epoch: u64,
     /// Whether bare digits are integers here. In a cluster slots wander from server to server, and
     /// digits do not say which one took them.
@@ -494,7 +494,7 @@ impl Connector {
         }
         if matches!(self.role, Role::Node) {
             let epoch = field(&own[1..2], "cluster_my_epoch");
-            link.epoch = epoch.and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
+            link.epoch = epoch.and_then(|it| it.parse().ok()).unwrap_or(u64::MAX);
         }
         if !self.trust_restarts {
             link.incarnation = incarnation(link.run, link.epoch);
