@@ -53,7 +53,7 @@ fn lease(clock: &Clock) -> Mark {
     Mark {
         stamp: Stamp::draw(clock),
         state: State::Loading,
-        until: clock.now().plus(Duration::from_secs(60)),
+        until: clock.now().plus(Duration::from_mins(1)),
     }
 }
 
@@ -476,7 +476,7 @@ async fn integers_are_counted_in_one_act_with_their_ttl() {
     let cache = Cache::new(Redis::connect(cluster.url()).await.unwrap());
     cache
         .set("n", &5)
-        .ttl(Duration::from_secs(60))
+        .ttl(Duration::from_mins(1))
         .await
         .unwrap();
     cache.set("tagged", &1).tags(["tag"]).await.unwrap();

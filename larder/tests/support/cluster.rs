@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::redis::{RedisServer, free_port, new_folder};
 
 /// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// Runs `redis-cli` against a port; what it says.
 pub(crate) fn cli(port: u16, arguments: &[&str]) -> String {

@@ -228,14 +228,12 @@ impl Cluster {
 
     /// The connector to the node that has `slot`.
     pub(super) fn owner(&self, map: &Map, slot: u16) -> Result<Arc<Connector>> {
-        match map.owner(slot) {
-            Some(node) => Ok(self.connector(node)),
-            None => {
-                self.doubt();
-                let does = format!("has no node for slot {slot}");
-                Err(self.front.complaint(ErrorKind::Unavailable, &does))
-            }
+        if let Some(node) = map.owner(slot) {
+            return Ok(self.connector(node));
         }
+        self.doubt();
+        let does = format!("has no node for slot {slot}");
+        Err(self.front.complaint(ErrorKind::Unavailable, &does))
     }
 
     /// Says that the map may be outdated.

@@ -114,7 +114,7 @@ pub(super) enum Role {
     /// The one server there is.
     Alone,
     /// The primary that sentinels name.
-    Named(Sentinels),
+    Named(Box<Sentinels>),
     /// A node of a cluster.
     Node,
     /// A replica, which is only read from.

@@ -56,13 +56,12 @@ impl Redis {
 
     /// The numbers in an answer, or those read now.
     async fn numbers_in(&self, answer: Option<Answer>, tags: Tags<'_>) -> Result<Numbers> {
-        let (link, answer) = match answer {
-            Some(answer) => answer,
-            None => {
-                let name = [numbers_name(tags.space)];
-                let read = |_: &Link, _| read_numbers(tags);
-                self.first(self.each(&name, none, Again::Once, read).await?)?
-            }
+        let (link, answer) = if let Some(answer) = answer {
+            answer
+        } else {
+            let name = [numbers_name(tags.space)];
+            let read = |_: &Link, _| read_numbers(tags);
+            self.first(self.each(&name, none, Again::Once, read).await?)?
         };
         let read = |answer: Reply| reply::numbers(&reply::list(answer)?, link.incarnation);
         match read(answer) {

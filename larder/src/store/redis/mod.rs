@@ -1,7 +1,7 @@
-//! A Redis or Valkey server.
+//! A Redis or Valkey server, a cluster of them, or the primary that sentinels name.
 //!
-//! One connection, shared by all who call and made again when it breaks. A read is one round trip,
-//! a write is one command or one script, and a batch is one pipeline. Needs Redis 6, or Valkey.
+//! One connection to each server, shared by all who call and made again when it breaks. A read is one
+//! round trip, a write is one command or one script, and a batch is one pipeline to each server. Needs Redis 6, or Valkey.
 //!
 //! *What is kept there.* A slot is a string under the key's name: bare digits, or a frame. The
 //! numbers of a tag space are one hash `space:@:numbers` with the fields `seq`, `era`, `floor` and
@@ -14,8 +14,8 @@
 //! [`trust_restarts`](RedisBuilder::trust_restarts). Bare digits under `prefix:version:` that the server
 //! may have from an earlier run are deleted before they are read.
 //!
-//! A failover to a replica is a restart, since that one has a `run_id` of its own. Not seen is a
-//! *failback*: a primary that became a replica and then the primary again without being restarted has
+//! A failover to a replica is a restart, since that one has a `run_id` of its own. Not seen behind one
+//! plain address is a *failback*: a primary that became a replica and then the primary again without being restarted has
 //! the `run_id` of its first time, and with it what it took then and another has forgotten. (Its
 //! `master_replid` would tell, but that changes as well when a first replica comes and when the last
 //! one has been gone for an hour: processes that connected before and after would read past each
@@ -24,8 +24,8 @@
 //! *Several servers.* `redis+sentinel://` asks sentinels for the primary, `redis+cluster://` speaks to
 //! the nodes of a cluster, each as to a server of its own. There the incarnation takes in the epoch that
 //! every failover raises, so that a failback is seen as well. What a slot brings along from another node
-//! is a miss, and so is bare digits in a cluster: integers are frames there. An entry on one node and the
-//! numbers on another are read one after the other.
+//! is a miss. Bare digits, which do not say where they come from, are nothing in a cluster: integers are
+//! frames there. An entry on one node and the numbers on another are read one after the other.
 //!
 //! *What it does not do.* No reads from replicas, unless told so
 //! ([`read_replicas`](RedisBuilder::read_replicas)). No cure for a cut network: a primary that is cut off
@@ -99,8 +99,19 @@ const LONGEST_LIFE: u64 = 1_000_000_000_000_000;
 /// How often a read is sent that meets old integers.
 const MOST_READS: usize = 4;
 
-/// Keeps entries on a Redis or Valkey server, or on the nodes of a cluster; a clone shares the
-/// connections.
+/// Keeps entries on a Redis or Valkey server, on the nodes of a cluster, or at the primary that sentinels
+/// name; a clone shares the connections.
+///
+/// A node that is down costs errors for what it has, until another takes over, which is found without
+/// help. What was kept before a restart or a failover is a miss afterwards, since the server may have
+/// forgotten what it had acknowledged; so is what a slot of a cluster brings along from another node. On a
+/// network that is cut in two, who is left with the smaller part may read what its primary still has: in
+/// a cluster until that stops by itself (`cluster-node-timeout`), under sentinels until one can be heard.
+/// A primary that is replaced by hand while it lives is read for up to a second more under sentinels.
+///
+/// In a cluster integers are kept in frames, not as digits that other languages read, unless
+/// [restarts are trusted](RedisBuilder::trust_restarts); names with `{…}` go where the part in braces
+/// belongs, so that a prefix like `{shop}` keeps all on one node.
 ///
 /// ```no_run
 /// # async fn example() -> larder::Result<()> {

@@ -29,7 +29,7 @@ pub(super) enum Place {
     /// The one server.
     One(Address),
     /// Where the primary is, is asked at each connect. The address stands for all in texts.
-    Named(Address, Sentinels),
+    Named(Address, Box<Sentinels>),
     /// Some nodes of a cluster, which know the others. The address stands for all in texts.
     Cluster(Address, Vec<Address>),
 }
@@ -115,7 +115,7 @@ fn named(url: &Several<'_>, trusted: impl Fn(Address) -> Result<Address>) -> Res
     let secrets = sentinels[0].clone();
     Ok(Place::Named(
         server.clone().shown_as(shown).hiding(&secrets),
-        Sentinels::new(sentinels, name, server),
+        Box::new(Sentinels::new(&sentinels, name, server)),
     ))
 }
 

@@ -29,7 +29,7 @@ pub(super) struct Primary {
 }
 
 impl Sentinels {
-    pub(super) fn new(addresses: Vec<Address>, name: String, server: Address) -> Self {
+    pub(super) fn new(addresses: &[Address], name: String, server: Address) -> Self {
         // Sentinels need none of RESP3, and their tables are lists without it.
         let addresses = addresses.iter().map(Address::with_resp2).collect();
         Self {
