@@ -20,8 +20,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::address::Address;
-use super::connection::{Connector, Role, TRUSTED, TRUSTED_UNUSED};
+use super::connection::{Connector, Role};
 use super::map::{Map, Node};
+use super::sentinels::{TRUSTED, TRUSTED_UNUSED};
 use super::together;
 use crate::{Error, ErrorKind, Result};
 

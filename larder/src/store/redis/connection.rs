@@ -21,10 +21,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::address::Address;
+use super::hello::{INFOS, field, has_older, hello, incarnation, run};
 use super::replicas::Replicas;
 use super::restarts::Group;
-use super::sentinels::{Primary, Sentinels};
-use super::{reply, scripts};
+use super::scripts;
+use super::sentinels::Sentinels;
 use crate::{Clock, Error, ErrorKind, Result};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
@@ -49,7 +50,7 @@ pub(super) struct Link {
     /// digits do not say which one took them.
     pub(super) takes_digits: bool,
     /// Where the sentinels said that the server is.
-    named: Option<String>,
+    pub(super) named: Option<String>,
     /// Whether the server may hold keys of an earlier run, or of another server.
     pub(super) has_older: bool,
     born: Instant,
@@ -121,19 +122,16 @@ pub(super) enum Role {
     Replica,
 }
 
-/// How long a link to a primary that sentinels named is used before they are asked again, beside it.
-pub(super) const TRUSTED: Duration = Duration::from_secs(1);
-/// How long before they are asked first: a link that nobody used may have lived through failovers.
-pub(super) const TRUSTED_UNUSED: Duration = Duration::from_secs(3);
-
 /// Gives out the live link, or makes one.
 pub(super) struct Connector {
     pub(super) address: Address,
-    role: Role,
+    pub(super) role: Role,
     /// The replicas of this server, where they may be read from.
     pub(super) replicas: Option<Replicas>,
     /// When the sentinels last named the server of the live link.
     named_at: Mutex<Option<Instant>>,
+    /// Held by who asks them first.
+    pub(super) asking: tokio::sync::Mutex<()>,
     pub(super) clock: Clock,
     /// How long an operation may take.
     pub(super) timeout: Duration,
@@ -215,6 +213,7 @@ impl Connector {
             role,
             replicas: read_replicas.then(Replicas::default),
             named_at: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
             clock,
             timeout,
             connect_timeout,
@@ -271,48 +270,7 @@ impl Connector {
         }
     }
 
-    /// Asks the sentinels from time to time whether the server of the live link is the primary still,
-    /// and gives the link up if not. Sentinels that do not answer change nothing.
-    async fn ask_again(self: &Arc<Self>) {
-        let Role::Named(_) = &self.role else { return };
-        let Some(link) = self.live() else { return };
-        let unsure = {
-            let mut named_at = self.named_at();
-            let unsure = named_at.map_or(Duration::MAX, |at| at.elapsed());
-            if unsure < TRUSTED {
-                return;
-            }
-            *named_at = Some(Instant::now());
-            unsure
-        };
-        let connector = Arc::clone(self);
-        let asked = self.clock.spawn(async move {
-            let named = connector.primary().await;
-            if let Some(Ok(primary)) = named
-                && (link.epoch, link.named.as_ref())
-                    != (primary.epoch, Some(&primary.address.to_string()))
-            {
-                connector.discard(&link);
-            }
-        });
-        if unsure >= TRUSTED_UNUSED {
-            let _ = asked.await;
-        }
-    }
-
-    /// What the sentinels say, if there are any.
-    async fn primary(&self) -> Option<RedisResult<Primary>> {
-        match &self.role {
-            // The server itself has to be asked within the same limit.
-            Role::Named(sentinels) => {
-                let limit = self.connect_timeout / 3;
-                Some(sentinels.primary(&self.clock, limit).await)
-            }
-            _ => None,
-        }
-    }
-
-    fn named_at(&self) -> MutexGuard<'_, Option<Instant>> {
+    pub(super) fn named_at(&self) -> MutexGuard<'_, Option<Instant>> {
         self.named_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -471,7 +429,7 @@ impl Connector {
             over,
             groups: Mutex::default(),
         };
-        let answers = link.send_once(&self.hello()).await?;
+        let answers = link.send_once(&hello(&self.role)).await?;
         let (info, own) = answers.split_at(INFOS.len());
         for answer in &answers {
             match answer {
@@ -512,25 +470,6 @@ impl Connector {
         Ok(link)
     }
 
-    /// What is asked of a server before anything else: [`INFOS`], our name, a word for its role.
-    fn hello(&self) -> Pipeline {
-        let mut hello = Pipeline::new();
-        for section in INFOS {
-            hello.cmd("INFO").arg(section);
-        }
-        hello.cmd("CLIENT").arg("ID");
-        match self.role {
-            Role::Node => hello.cmd("CLUSTER").arg("INFO"),
-            // An error where there is no cluster, and not needed there.
-            Role::Replica => hello.cmd("READONLY"),
-            Role::Alone | Role::Named(_) => hello.cmd("PING"),
-        };
-        for load in scripts::load() {
-            hello.add_command(load);
-        }
-        hello
-    }
-
     async fn open(
         &self,
         address: &Address,
@@ -569,48 +508,6 @@ impl Connector {
         }
         Ok(())
     }
-}
-
-/// The sections of `INFO` that are asked for.
-const INFOS: [&str; 3] = ["server", "persistence", "replication"];
-
-pub(super) const NO_RUN_ID: &str = "no run_id";
-
-/// The start of the server's `run_id`, which it draws anew each time that it starts.
-fn run(info: Option<&Value>) -> RedisResult<u64> {
-    let id = info.and_then(reply::text).and_then(|info| {
-        let line = info.lines().find_map(|line| line.strip_prefix("run_id:"))?;
-        u64::from_str_radix(line.trim().get(..16)?, 16).ok()
-    });
-    id.ok_or_else(|| {
-        let detail = NO_RUN_ID.to_owned();
-        (Fault::Client, "the answer to INFO", detail).into()
-    })
-}
-
-/// The incarnation of a server in this run and since this failover.
-fn incarnation(run: u64, epoch: u64) -> u64 {
-    // An odd factor: each epoch gives another number.
-    run ^ epoch.wrapping_mul(0x9E37_79B9_7F4A_7C15)
-}
-
-/// What the answers to `INFO` say of `name`.
-pub(super) fn field<'a>(info: &'a [Value], name: &str) -> Option<&'a str> {
-    let lines = info.iter().filter_map(reply::text).flat_map(str::lines);
-    let mut values = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    values.next().map(str::trim)
-}
-
-/// Whether the server may hold keys that it did not take itself in this run, by what `INFO` says of
-/// persistence and replication. What it does not say counts as so.
-fn has_older(info: &[Value]) -> bool {
-    let field = |name: &str| field(info, name);
-    let has_loaded = field("rdb_last_load_keys_loaded") != Some("0");
-    let has_log = field("aof_enabled") != Some("0");
-    // One that was a replica before it became the primary remembers whose.
-    let was_replica = field("role") != Some("master")
-        || field("master_replid2").is_none_or(|id| id.bytes().any(|digit| digit != b'0'));
-    has_loaded || has_log || was_replica
 }
 
 fn next_pause(last: Option<Duration>) -> Duration {

@@ -2,7 +2,8 @@
 
 use redis::{ErrorKind as Fault, RedisError};
 
-use super::connection::{Connector, NO_RUN_ID};
+use super::connection::Connector;
+use super::hello::NO_RUN_ID;
 use crate::{Error, ErrorKind};
 
 impl Connector {

@@ -42,7 +42,9 @@
 //! | `cluster.rs` | the nodes of a cluster |
 //! | `connection.rs` | the shared connection: connecting, breaking, failing fast |
 //! | `errors.rs` | what callers are told |
+//! | `frames.rs` | what is written into a slot |
 //! | `get.rs` | reading from several servers |
+//! | `hello.rs` | what a server says of itself |
 //! | `map.rs` | which node has which slot |
 //! | `place.rs` | what a URL names: a server, a cluster, sentinels |
 //! | `replicas.rs` | reading from replicas |
@@ -63,8 +65,10 @@ mod clear;
 mod cluster;
 mod connection;
 mod errors;
+mod frames;
 mod get;
 mod glob;
+mod hello;
 mod map;
 mod place;
 mod replicas;
@@ -82,20 +86,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use redis::{Cmd, Pipeline, Value as Reply, cmd};
 
 use self::act::Again;
 pub use self::builder::RedisBuilder;
 use self::cluster::Cluster;
 use self::connection::{Connector, Link};
+use self::frames::{Life, bare, condition, entry_of, fits, frame, is_bare, too_large};
 use self::spread::Answer;
 use super::{Found, Numbers, Scan, Store, Sum, Tags, When};
-use crate::entry::{Entry, FORMAT, Head, Mark, Stamp, State, Value};
-use crate::{Clock, Error, ErrorKind, Key, MAX_DECODED, Moment, Result};
+use crate::entry::{Entry, Head, Mark, Stamp, State};
+use crate::{Clock, ErrorKind, Key, Moment, Result};
 
-/// What an entry's life is cut to: past what servers take, and past all who wait for it.
-const LONGEST_LIFE: u64 = 1_000_000_000_000_000;
 /// How often a read is sent that meets old integers.
 const MOST_READS: usize = 4;
 
@@ -253,26 +255,12 @@ impl Redis {
             return Err(delete());
         }
         let mut set = cmd("SET");
-        set.arg(key.name()).arg(&self.frame(entry, key, link)[..]);
+        set.arg(key.name())
+            .arg(&frame(&self.0.clock, entry, key, link)[..]);
         if let Life::Ms(ms) = life {
             set.arg("PX").arg(ms);
         }
         Ok(set)
-    }
-
-    /// What is kept: bare digits only where these are integers, else a frame that has a stamp.
-    fn frame(&self, entry: &Entry, key: &Key, link: &Link) -> Bytes {
-        if link.takes_digits {
-            return entry.to_frame(key, link.incarnation);
-        }
-        if entry.stamp != Stamp::PLAIN {
-            return entry.to_full_frame(key, link.incarnation);
-        }
-        let stamped = Entry {
-            stamp: Stamp::draw(&self.0.clock),
-            ..entry.clone()
-        };
-        stamped.to_full_frame(key, link.incarnation)
     }
 
     /// The numbers of a space that has none yet, or whose record is not ours.
@@ -409,8 +397,12 @@ impl Store for Redis {
                 match life {
                     Life::Gone => call.arg("").arg(0),
                     _ if !fits => call.arg("").arg(0),
-                    Life::Ms(ms) => call.arg(&self.frame(entry, key, link)[..]).arg(ms),
-                    Life::Endless => call.arg(&self.frame(entry, key, link)[..]).arg(-1),
+                    Life::Ms(ms) => call
+                        .arg(&frame(&self.0.clock, entry, key, link)[..])
+                        .arg(ms),
+                    Life::Endless => call
+                        .arg(&frame(&self.0.clock, entry, key, link)[..])
+                        .arg(-1),
                 };
             })
             .await?;
@@ -537,48 +529,6 @@ impl Store for Redis {
     }
 }
 
-/// How long the server shall keep an entry.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Life {
-    Gone,
-    Ms(u64),
-    Endless,
-}
-
-impl Life {
-    fn of(entry: &Entry, now: Moment) -> Self {
-        let end = entry.gone_after();
-        match end.as_millis().saturating_sub(now.as_millis()) {
-            _ if end == Moment::NEVER => Self::Endless,
-            0 => Self::Gone,
-            ms => Self::Ms(ms.min(LONGEST_LIFE)),
-        }
-    }
-}
-
-/// Whether what is written is read back, and is no longer than a string may be on a server.
-fn fits(entry: &Entry) -> bool {
-    let tags = entry.tags.as_ref().map_or(0, |tags| {
-        tags.good_from.iter().map(|(tag, _)| tag.len() + 12).sum()
-    });
-    let body = entry.value.as_ref().map_or(0, Value::len);
-    tags.max(body) as u64 <= MAX_DECODED
-}
-
-fn too_large() -> Error {
-    let text = "the value is larger than the 64 MiB that are read back";
-    Error::new(ErrorKind::TooLarge, "redis", text)
-}
-
-fn condition(when: When) -> Option<Vec<u8>> {
-    match when {
-        When::Always => None,
-        When::IfAbsent => Some(b"absent".to_vec()),
-        When::IfPresent => Some(b"present".to_vec()),
-        When::IfStamp(stamp) => Some(stamp.number().to_be_bytes().to_vec()),
-    }
-}
-
 fn pipeline(commands: impl IntoIterator<Item = Cmd>) -> Pipeline {
     let mut pipeline = Pipeline::new();
     for command in commands {
@@ -587,25 +537,9 @@ fn pipeline(commands: impl IntoIterator<Item = Cmd>) -> Pipeline {
     pipeline
 }
 
-/// The key, if the entry is written as bare digits.
-fn bare<'k>(key: &'k Key, entry: &Entry) -> Option<&'k Key> {
-    entry.is_plain().then_some(key)
-}
-
-fn is_bare(entry: Option<&Entry>) -> bool {
-    entry.is_some_and(|entry| entry.stamp == Stamp::PLAIN)
-}
-
 /// For acts that neither meet nor write bare integers.
 fn none(_: &Link) -> BTreeSet<Box<str>> {
     BTreeSet::new()
-}
-
-/// What a slot held that was read by `link`.
-fn entry_of(answer: Reply, key: &Key, link: &Link) -> Option<Entry> {
-    let slot = reply::bytes(answer)?;
-    let is_read = link.takes_digits || slot.first() == Some(&FORMAT);
-    is_read.then(|| Entry::from_frame(&slot, key, link.incarnation))?
 }
 
 fn names(keys: &[Key]) -> Vec<&str> {

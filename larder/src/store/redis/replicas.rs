@@ -16,7 +16,8 @@ use redis::{Pipeline, Value, cmd};
 use tokio::time::Instant;
 
 use super::Redis;
-use super::connection::{Connector, Link, Role, field};
+use super::connection::{Connector, Link, Role};
+use super::hello::field;
 use super::{is_bare, reply};
 use crate::entry::Entry;
 use crate::{Key, Result};

@@ -5,14 +5,22 @@
 //! the URL counts, by the epoch that each failover raises; the epoch is a part of the incarnation, so
 //! that a server that is the primary for the second time is not taken for what it was the first time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ErrorKind as Fault, Pipeline, RedisResult, Value, cmd};
+use tokio::time::Instant;
 
 use super::address::Address;
+use super::connection::{Connector, Link, Role};
 use super::{reply, together};
 use crate::Clock;
+
+/// How long a link to a primary that sentinels named is used before they are asked again, beside it.
+pub(super) const TRUSTED: Duration = Duration::from_secs(1);
+/// How long before they are asked first: a link that nobody used may have lived through failovers.
+pub(super) const TRUSTED_UNUSED: Duration = Duration::from_secs(3);
 
 /// The sentinels of a URL.
 pub(super) struct Sentinels {
@@ -88,5 +96,53 @@ impl Sentinels {
             .server
             .at(reply::text(&host)?, reply::number::<u16>(&port)?);
         Some(Primary { address, epoch })
+    }
+}
+
+impl Connector {
+    /// Asks the sentinels from time to time whether the server of the live link is the primary still,
+    /// and gives the link up if not. Sentinels that do not answer change nothing.
+    pub(super) async fn ask_again(self: &Arc<Self>) {
+        let Role::Named(_) = &self.role else { return };
+        let Some(link) = self.live() else { return };
+        let unsure = || self.named_at().map_or(Duration::MAX, |at| at.elapsed());
+        if unsure() < TRUSTED {
+            return;
+        }
+        if unsure() < TRUSTED_UNUSED {
+            *self.named_at() = Some(Instant::now());
+            let connector = Arc::clone(self);
+            self.clock
+                .spawn(async move { connector.ask_about(&link).await });
+            return;
+        }
+        // Whoever comes meanwhile waits as well, and finds that it has been asked.
+        let _turn = self.asking.lock().await;
+        if unsure() >= TRUSTED_UNUSED {
+            self.ask_about(&link).await;
+            *self.named_at() = Some(Instant::now());
+        }
+    }
+
+    async fn ask_about(&self, link: &Arc<Link>) {
+        if let Some(Ok(primary)) = self.primary().await {
+            let is_same = link.named.as_ref() == Some(&primary.address.to_string());
+            // A sentinel that was away itself may say what was so before.
+            if primary.epoch > link.epoch || primary.epoch == link.epoch && !is_same {
+                self.discard(link);
+            }
+        }
+    }
+
+    /// What the sentinels say, if there are any.
+    pub(super) async fn primary(&self) -> Option<RedisResult<Primary>> {
+        match &self.role {
+            // The server itself has to be asked within the same limit.
+            Role::Named(sentinels) => {
+                let limit = self.connect_timeout / 3;
+                Some(sentinels.primary(&self.clock, limit).await)
+            }
+            _ => None,
+        }
     }
 }
