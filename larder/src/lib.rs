@@ -71,7 +71,7 @@
 //! | [`store::Memory`] | in this process, bounded by bytes and entries | no |
 //! | `store::File` | in a folder of this machine, bounded by bytes and entries | yes |
 //! | `store::Memcached` | on memcached servers | yes |
-//! | `store::Redis` | on a Redis or Valkey server | yes |
+//! | `store::Redis` | on a Redis or Valkey server, a cluster, or what sentinels watch | yes |
 //! | `store::Sqlite` | in a file | yes, of one machine |
 //! | `store::Postgres` | in a table of PostgreSQL | yes |
 //! | `store::Mysql` | in a table of MySQL or MariaDB | yes |

@@ -23,7 +23,7 @@ use larder::conformance::{CLAUSES, Clause};
 use larder::store::{File, Memcached, Memory, Mysql, Null, Postgres, Redis, Sqlite, Store};
 use larder::wrap::{Forgiving, Instrumented, Signed, Tiered};
 use libtest_mimic::{Arguments, Failed, Trial};
-use support::{Kind, MemcachedServer, RedisServer, SqlServer, SqliteFile};
+use support::{Kind, MemcachedServer, RedisCluster, RedisServer, SqlServer, SqliteFile, Watched};
 
 /// A store under test.
 struct Case {
@@ -69,6 +69,18 @@ const CASES: &[Case] = &[
     Case {
         name: "redis",
         make: || Box::pin(async { Arc::new(redis().await) as _ }),
+    },
+    Case {
+        name: "redis_cluster",
+        make: || Box::pin(async { Arc::new(cluster().await) as _ }),
+    },
+    Case {
+        name: "redis_behind_sentinels",
+        make: || Box::pin(async { Arc::new(watched().await) as _ }),
+    },
+    Case {
+        name: "signed_redis_cluster",
+        make: || Box::pin(async { Arc::new(Signed::new(cluster().await, "secret")) as _ }),
     },
     Case {
         name: "tiered",
@@ -243,6 +255,24 @@ async fn redis() -> Redis {
     Redis::connect(REDIS.get().unwrap().as_str()).await.unwrap()
 }
 
+/// The cluster of this run.
+static CLUSTER: OnceLock<String> = OnceLock::new();
+
+async fn cluster() -> Redis {
+    Redis::connect(CLUSTER.get().unwrap().as_str())
+        .await
+        .unwrap()
+}
+
+/// The sentinels of this run.
+static WATCHED: OnceLock<String> = OnceLock::new();
+
+async fn watched() -> Redis {
+    Redis::connect(WATCHED.get().unwrap().as_str())
+        .await
+        .unwrap()
+}
+
 /// The hosts of three servers of this run.
 static MEMCACHED: OnceLock<Vec<String>> = OnceLock::new();
 
@@ -359,6 +389,10 @@ fn main() {
         .or_else(|| server.as_ref().map(RedisServer::url))
         .unwrap();
     REDIS.set(url).unwrap();
+    let cluster = RedisCluster::start(0);
+    CLUSTER.set(cluster.url()).unwrap();
+    let watched = Watched::start();
+    WATCHED.set(watched.url()).unwrap();
     let file = SqliteFile::new();
     SQLITE.set(file.url()).unwrap();
     let postgres = SqlServer::start(Kind::Postgres);
@@ -433,7 +467,9 @@ fn main() {
     let trials = trials.chain(null).chain(large).chain(racy);
     let trials = trials.chain([listed, example]).collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
-    drop((server, file, postgres, mariadb, memcached, spacious));
+    drop((
+        server, cluster, watched, file, postgres, mariadb, memcached, spacious,
+    ));
     let _ = std::fs::remove_dir_all(folders);
     conclusion.exit();
 }

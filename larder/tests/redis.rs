@@ -1712,12 +1712,13 @@ async fn a_node_of_a_cluster_is_told_from_a_server_that_is_broken() {
 
     let error = store.get(&[Key::new(":1:k")], None).await.unwrap_err();
 
-    let said = format!(
-        "redis: `{}` is a node of a cluster, and clusters are not supported",
-        server.url()
-    );
+    let said = format!("redis: `{}` is a node of a cluster", server.url());
     assert_eq!(error.to_string(), said);
-    assert!(error.hint().is_some());
+    assert!(
+        error
+            .hint()
+            .is_some_and(|hint| hint.contains("redis+cluster://"))
+    );
 }
 
 #[tokio::test]
@@ -1938,6 +1939,106 @@ async fn tls_trusts_the_given_authority_and_only_it() {
     ] {
         let error = builder.clone().ca_certificate_pem(pem).lazy().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{pem}");
+    }
+}
+
+// Protocols.
+
+/// Passes on what goes between a client and a server, and puts a push message before whatever the server
+/// says once it speaks RESP3, as a server does that tells of changed keys.
+async fn pushing(server: &RedisServer) -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, to) = (listener.local_addr().unwrap().port(), server.port());
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = tokio::net::TcpStream::connect(("127.0.0.1", to)).await;
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.unwrap().into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+            tokio::spawn(async move {
+                let mut bytes = vec![0; 1 << 20];
+                let mut speaks_resp3 = false;
+                while let Ok(count @ 1..) = from_server.read(&mut bytes).await {
+                    if speaks_resp3 {
+                        let push = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$4\r\n:1:k\r\n";
+                        to_client.write_all(push).await.unwrap();
+                    }
+                    speaks_resp3 |= bytes[..count].starts_with(b"%");
+                    if to_client.write_all(&bytes[..count]).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn push_messages_are_not_taken_for_answers() {
+    let server = RedisServer::start();
+    let port = pushing(&server).await;
+    let store = Redis::connect(format!("redis://127.0.0.1:{port}/0"));
+    let store = store.await.unwrap();
+    let keys: Vec<Key> = (0..10).map(|at| Key::new(format!(":1:{at}"))).collect();
+
+    for (number, key) in (0_i64..).zip(&keys) {
+        assert!(put(&store, key, integer(store.clock(), number), When::Always).await);
+    }
+    for (number, key) in (0_i64..).zip(&keys) {
+        assert_eq!(value(&store, key).await, Some(Value::Integer(number)));
+        assert_eq!(store.add_to(key, 1).await.unwrap(), Sum::Is(number + 1));
+    }
+    let at_once = keys.iter().map(|key| store.add_to(key, 1));
+    for (number, sum) in (2..).zip(at_once) {
+        assert_eq!(sum.await.unwrap(), Sum::Is(number));
+    }
+}
+
+#[tokio::test]
+async fn the_protocol_is_the_newer_one_unless_told_otherwise() {
+    let server = RedisServer::start();
+    let mut raw = raw(&server.url()).await;
+    for (query, resp) in [
+        ("", "resp=3"),
+        ("?protocol=resp3", "resp=3"),
+        ("?protocol=3", "resp=3"),
+        ("?protocol=resp2", "resp=2"),
+        ("?protocol=2", "resp=2"),
+    ] {
+        let store = Redis::connect(format!("{}{query}", server.url()));
+        let store = store.await.unwrap();
+        assert!(
+            put(
+                &store,
+                &Key::new(":1:k"),
+                integer(store.clock(), 1),
+                When::Always
+            )
+            .await
+        );
+        assert!(read(&store, &Key::new(":1:k")).await.is_some());
+
+        let list = redis::cmd("CLIENT").arg("LIST").to_owned();
+        let list: String = list.query_async(&mut raw).await.unwrap();
+        let ours: Vec<&str> = list
+            .lines()
+            .filter(|it| !it.contains("cmd=client"))
+            .collect();
+        let speaks = |line: &&&str| line.contains(resp);
+        assert!(ours.iter().any(|it| speaks(&it)), "{query}: {list}");
+        store.close().await.unwrap();
+        drop(store);
+        for line in ours {
+            let id = line.split(' ').next().unwrap().trim_start_matches("id=");
+            let kill = redis::cmd("CLIENT")
+                .arg("KILL")
+                .arg("ID")
+                .arg(id)
+                .to_owned();
+            let _ = kill.exec_async(&mut raw).await;
+        }
     }
 }
 

@@ -402,6 +402,22 @@ async fn one_cache_is_opened_whatever_is_wrong_with_others() {
 #[tokio::test]
 async fn database_and_login_are_understood_on_every_redis() {
     for (text, name) in [
+        (
+            "url = 'redis+cluster://:secret@a:7000,b?timeout=5&read_replicas=true'",
+            "redis+cluster://a:7000,b:6379",
+        ),
+        (
+            "backend = 'rediss+cluster'\nlocation = ['a:7000', 'b:7001']\noptions = { password = 'b' }",
+            "rediss+cluster://a:7000,b:7001",
+        ),
+        (
+            "url = 'valkey+sentinel://a,b:1/main/2?sentinel_password=secret'",
+            "redis+sentinel://a:26379,b:1/main/2",
+        ),
+        (
+            "backend = 'redis+sentinel'\nlocation = ['a', 'b/main']\noptions = { DB = 2, sentinel_user = 'me', sentinel_password = 'b' }",
+            "redis+sentinel://a:26379,b:26379/main/2",
+        ),
         ("url = 'redis://cache?db=5'", "redis://cache:6379/5"),
         ("url = 'REDIS://cache/5'", "redis://cache:6379/5"),
         ("url = 'redis://cache/5?db=5'", "redis://cache:6379/5"),

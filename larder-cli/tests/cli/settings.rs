@@ -189,3 +189,35 @@ fn a_file_without_permission_is_told_so() {
     );
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+#[test]
+fn clusters_and_sentinels_are_checked_and_listed() {
+    let cluster = support::RedisCluster::start(0);
+    let watched = support::Watched::start();
+    let (nodes, sentinels) = (cluster.url(), watched.url());
+    let (folder, path) = folder_with(&format!(
+        "[caches.nodes]\nurl = '{}'\noptions = {{ read_replicas = true }}\n\
+         [caches.watched]\nurl = '{}'\n\
+         [caches.wrong]\nbackend = 'redis+sentinel'\nlocation = '127.0.0.1'\n",
+        patient(&nodes),
+        patient(&sentinels),
+    ));
+
+    let answers = format!("nodes: {nodes} answers\nwatched: {sentinels} answers\n");
+    let told = format!(
+        "wrong: settings: {path}:8: redis: the URL cannot be used: it does not name the primary\n\
+         hint: write it as `redis+sentinel://:password@host:26379,host:26379/mymaster/0`\n"
+    );
+    says(&["check", &path], 1, &answers, &told);
+
+    let store = patient(&nodes);
+    for key in ["user:1", "user:2", "user:3", "other"] {
+        let set = run(&["--store", &store, "set", key, "1"], b"");
+        assert_eq!((set.0, set.2), (0, String::new()));
+    }
+    let (code, keys, _) = run(&["--store", &store, "keys", "user:"], b"");
+    let mut keys: Vec<&str> = keys.lines().collect();
+    keys.sort_unstable();
+    assert_eq!((code, keys), (0, vec!["user:1", "user:2", "user:3"]));
+    std::fs::remove_dir_all(folder).unwrap();
+}

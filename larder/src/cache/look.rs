@@ -368,7 +368,8 @@ impl Cache {
         let mut names: Vec<Tag> = hinted.chain(tags.iter().cloned()).collect();
         names.sort_unstable();
         names.dedup();
-        let found = shared.store.get(keys, Some(shared.tags(&names))).await?;
+        let ask = (what != For::Value || !names.is_empty()).then(|| shared.tags(&names));
+        let found = shared.store.get(keys, ask).await?;
         let first = found.numbers.unwrap_or_default();
         let is_counted = first.are_all_there();
         let mut numbers = first.clone();

@@ -327,7 +327,7 @@ impl Cache {
             return Ok(HashMap::new());
         }
         let keys: Vec<Key> = names.iter().map(|name| self.key(name)).collect();
-        let looks = self.look_at_many(&keys, &[], look::For::Fresh).await?;
+        let looks = self.look_at_many(&keys, &[], look::For::Value).await?;
         let read = |((name, key), look): ((String, &Key), &look::Look)| {
             Some((name, self.read(key, look, |entry| self.decode(entry))?))
         };
@@ -575,8 +575,8 @@ impl Cache {
     /// default. Caches that are to be cleared apart have a [`space`](CacheBuilder::space) each.
     ///
     /// Large prefixes go piece by piece. A load that begins after `clear` was called and before it
-    /// returns is not kept by memory, files and Redis; SQL and Memcached may keep it, as any store may
-    /// keep one that begins while a [`delete`](Self::delete) is on its way.
+    /// returns is not kept by memory, files and Redis; SQL, Memcached and clusters of Redis may keep it,
+    /// as any store may keep one that begins while a [`delete`](Self::delete) is on its way.
     pub async fn clear(&self) -> Result<()> {
         let scope = format!("{}:", self.shared.prefix);
         if !self.key("").whole().starts_with(&scope) {

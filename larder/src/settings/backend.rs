@@ -80,8 +80,10 @@ fn servers(scheme: &str, location: &[String], error: impl Fn(&str) -> Error) -> 
             location.join(",").replace(';', ",")
         ));
     }
+    // A cluster has several, and so have sentinels, whose list ends in the name of the primary.
+    let several = scheme.ends_with("+cluster") || scheme.ends_with("+sentinel");
     let known = ["memory", "file", "redis", "sqlite", "postgres", "mysql"];
-    if location.len() > 1 && known.contains(&family(scheme)) {
+    if location.len() > 1 && !several && known.contains(&family(scheme)) {
         let what = format!("`location` lists several, and `{scheme}` takes one");
         return Err(error(&what));
     }
@@ -135,6 +137,17 @@ mod tests {
                 "memcached",
                 &["/run/m.sock"],
                 "memcached+unix:///run/m.sock",
+            ),
+            ("redis+cluster", &["a:1", "b:2"], "redis+cluster://a:1,b:2"),
+            (
+                "rediss+sentinel",
+                &["a:1", "b:2/mymaster/1"],
+                "rediss+sentinel://a:1,b:2/mymaster/1",
+            ),
+            (
+                "redis",
+                &["redis+cluster://a:1,b:2"],
+                "redis+cluster://a:1,b:2",
             ),
             ("memcached", &["a:1", "b:2"], "memcached://a:1,b:2"),
             ("memcached", &["a:1;b:2"], "memcached://a:1,b:2"),

@@ -12,7 +12,7 @@ use crate::Result;
 use crate::store::{self, Store};
 
 /// What the stores of a full build can be told, for who puts it in a wrong place.
-pub(super) const OPTIONS: [&str; 22] = [
+pub(super) const OPTIONS: [&str; 25] = [
     "ca_certificate",
     "connect_timeout",
     "cull_every",
@@ -27,6 +27,9 @@ pub(super) const OPTIONS: [&str; 22] = [
     "pass",
     "password",
     "protocol",
+    "read_replicas",
+    "sentinel_password",
+    "sentinel_user",
     "sslmode",
     "sync_commits",
     "table",
@@ -52,6 +55,14 @@ pub(super) fn family(scheme: &str) -> &str {
                 "valkey",
                 "valkeys",
                 "valkey+unix",
+                "redis+cluster",
+                "rediss+cluster",
+                "valkey+cluster",
+                "valkeys+cluster",
+                "redis+sentinel",
+                "rediss+sentinel",
+                "valkey+sentinel",
+                "valkeys+sentinel",
             ],
         ),
     ];
@@ -68,7 +79,15 @@ pub(super) fn family(scheme: &str) -> &str {
 
 /// Whether a scheme asks for TLS by itself.
 pub(super) fn is_encrypted(scheme: &str) -> bool {
-    let encrypted = ["rediss", "valkeys", "memcached+tls"];
+    let encrypted = [
+        "rediss",
+        "rediss+cluster",
+        "rediss+sentinel",
+        "valkeys",
+        "valkeys+cluster",
+        "valkeys+sentinel",
+        "memcached+tls",
+    ];
     encrypted.iter().any(|it| it.eq_ignore_ascii_case(scheme))
 }
 
@@ -112,6 +131,14 @@ impl Backends {
             "valkey",
             "valkeys",
             "valkey+unix",
+            "redis+cluster",
+            "rediss+cluster",
+            "valkey+cluster",
+            "valkeys+cluster",
+            "redis+sentinel",
+            "rediss+sentinel",
+            "valkey+sentinel",
+            "valkeys+sentinel",
         ] {
             backends.add(scheme, redis);
         }
@@ -220,11 +247,17 @@ fn memory(place: &Place) -> Result<Arc<dyn Store>> {
 fn redis(place: &Place) -> Result<Arc<dyn Store>> {
     let mut options = Options::of(place);
     // What the store's own URL may say in its query.
-    let words = ["db", "protocol", "user", "username", "pass", "password"];
+    let mut words = vec!["db", "protocol", "user", "username", "pass", "password"];
+    if place.scheme.ends_with("+sentinel") {
+        words.extend(["sentinel_user", "sentinel_password"]);
+    }
     let url = url_with(place, &mut options, &words);
     let mut builder = store::Redis::builder(url);
     if options.yes("trust_restarts")? {
         builder = builder.trust_restarts();
+    }
+    if options.yes("read_replicas")? {
+        builder = builder.read_replicas();
     }
     if let Some(limit) = options.span("operation_timeout")? {
         builder = builder.timeout(limit);

@@ -6,7 +6,7 @@
 //! | `file/` | files in a folder of this machine |
 //! | `memcached/` | memcached servers |
 //! | `memory.rs` | in this process, bounded by bytes and entries |
-//! | `redis/` | a Redis or Valkey server |
+//! | `redis/` | a Redis or Valkey server, or several |
 //! | `marks.rs` | leases and markers in this process, within bounds |
 //! | `sql/` | tables of SQLite, PostgreSQL, MySQL and MariaDB |
 //! | `null.rs` | nowhere: for development and for turning a cache off |
@@ -130,6 +130,9 @@ pub trait Store: Debug + Display + Send + Sync + 'static {
     fn get_now(&self, key: &Key) -> Option<Option<Arc<Entry>>>;
 
     /// What the slots hold, and the numbers of `tags`.
+    ///
+    /// Without `tags` a verb asks that neither loads nor compares: a store that was told to may answer
+    /// from a copy that lags, and says so in its docs.
     async fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<Found>;
 
     /// The heads of the live entries at `keys`; nothing is changed.

@@ -56,6 +56,12 @@ pub struct Signed {
     seal: Hmac<Sha256>,
 }
 
+/// Asked for along with what is compared or answered for: without tags a store may read a copy that lags.
+const ASKED: Option<Tags<'static>> = Some(Tags {
+    space: "",
+    names: &[],
+});
+
 impl Signed {
     /// `store`, whose values are signed with `key`: 32 random bytes or more, which no other program
     /// of the store's users knows.
@@ -140,7 +146,7 @@ impl Signed {
     }
 
     async fn live(&self, key: &Key) -> Result<Option<Entry>> {
-        let found = self.get(std::slice::from_ref(key), None).await?;
+        let found = self.get(std::slice::from_ref(key), ASKED).await?;
         let now = self.clock().now();
         let entry = found.entries.into_iter().next().flatten();
         Ok(entry.filter(|entry| entry.is_live(now)))
@@ -213,7 +219,7 @@ impl Store for Signed {
     async fn heads(&self, keys: &[Key]) -> Result<Vec<Option<Head>>> {
         let now = self.clock().now();
         let head = |entry: Option<Entry>| entry.filter(|it| it.is_live(now)).map(|it| it.head());
-        let found = self.get(keys, None).await?;
+        let found = self.get(keys, ASKED).await?;
         Ok(found.entries.into_iter().map(head).collect())
     }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(unused_imports, reason = "each test file uses a part")]
 
+mod cluster;
 mod memcached;
 mod redis;
 mod sql;
@@ -10,6 +11,7 @@ mod sql;
 use std::path::Path;
 use std::process::Command;
 
+pub(crate) use cluster::{RedisCluster, Watched, cli, until};
 pub(crate) use memcached::MemcachedServer;
 pub(crate) use redis::{RedisServer, free_port, new_folder};
 pub(crate) use sql::{Kind, SqlServer, SqliteFile};

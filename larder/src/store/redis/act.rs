@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use redis::{Pipeline, ServerErrorKind, Value as Reply};
 
-use super::Redis;
-use super::connection::{self, Link};
+use super::connection::{self, Connector, Link};
+use super::{Redis, spread};
 use crate::{Error, ErrorKind, Moment, Result};
 
 /// Whether an act may be sent again when its connection breaks under way.
@@ -28,62 +28,41 @@ impl Redis {
         again: Again,
         build: impl Fn(&Link) -> Pipeline + Send + Sync,
     ) -> Result<(Arc<Link>, Vec<Reply>)> {
+        self.call_on(&self.0, unknown, again, build).await
+    }
+
+    /// The same for one of the servers.
+    pub(super) async fn call_on(
+        &self,
+        server: &Arc<Connector>,
+        unknown: impl Fn(&Link) -> BTreeSet<Box<str>> + Send + Sync,
+        again: Again,
+        build: impl Fn(&Link) -> Pipeline + Send + Sync,
+    ) -> Result<(Arc<Link>, Vec<Reply>)> {
         let mut tries = if again == Again::Once { 2 } else { 1 };
         loop {
             tries -= 1;
-            let link = self.0.link().await?;
-            self.look_after(&link, &unknown(&link)).await?;
+            let link = server.link().await?;
+            self.look_after_on(server, &link, &unknown(&link)).await?;
             let commands = build(&link);
-            match self
-                .0
-                .clock
-                .timeout(self.0.timeout, link.send(&commands))
-                .await
-            {
-                None => return Err(self.late(&link)),
+            let sent = server.clock.timeout(server.timeout, link.send(&commands));
+            match sent.await {
+                None => return Err(late(server, &link)),
                 Some(Ok(answers)) => {
-                    self.0.answered();
-                    return self.checked(link, answers);
+                    server.answered();
+                    return checked(server, link, answers);
                 }
                 Some(Err(error)) => {
                     if connection::is_broken(&error) {
-                        self.0.discard(&link);
+                        server.discard(&link);
                         if tries > 0 {
                             continue;
                         }
                     }
-                    return Err(self.0.server_error(&error));
+                    return Err(server.server_error(&error));
                 }
             }
         }
-    }
-
-    /// The answers, unless one says that the server is in no state to answer.
-    fn checked(&self, link: Arc<Link>, answers: Vec<Reply>) -> Result<(Arc<Link>, Vec<Reply>)> {
-        for answer in &answers {
-            let Reply::ServerError(error) = answer else {
-                continue;
-            };
-            // Something else than ours under our name is nothing, and not an error.
-            if error.code() == "WRONGTYPE" {
-                continue;
-            }
-            let moved = matches!(
-                error.code(),
-                "READONLY" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS"
-            );
-            if moved || error.kind() == Some(ServerErrorKind::NoScript) {
-                self.0.discard_refused(&link);
-            }
-            return Err(self.0.server_error(&error.clone().into()));
-        }
-        Ok((link, answers))
-    }
-
-    fn late(&self, link: &Arc<Link>) -> Error {
-        self.0.suspect(link);
-        let does = format!("did not answer within {:?}", self.0.timeout);
-        self.0.complaint(ErrorKind::Timeout, &does)
     }
 
     pub(super) fn odd(&self) -> Error {
@@ -97,31 +76,73 @@ impl Redis {
         link: &Arc<Link>,
         groups: &BTreeSet<Box<str>>,
     ) -> Result<()> {
-        let (clock, limit) = (&self.0.clock, self.0.timeout);
+        self.look_after_on(&self.0, link, groups).await
+    }
+
+    async fn look_after_on(
+        &self,
+        server: &Arc<Connector>,
+        link: &Arc<Link>,
+        groups: &BTreeSet<Box<str>>,
+    ) -> Result<()> {
+        let (clock, limit) = (&server.clock, server.timeout);
         for group in groups {
             let asked = clock
                 .timeout(limit, link.look_after(group, clock, limit))
                 .await;
             let sweep = match asked {
-                None => return Err(self.late(link)),
+                None => return Err(late(server, link)),
                 Some(Ok(sweep)) => sweep,
                 Some(Err(error)) => {
                     if connection::is_broken(&error) {
-                        self.0.discard(link);
+                        server.discard(link);
                     }
-                    return Err(self.0.server_error(&error));
+                    return Err(server.server_error(&error));
                 }
             };
             let Some(mut sweep) = sweep else { continue };
             let outcome = clock.timeout(limit, sweep.wait_for(Option::is_some)).await;
             let Some(Ok(outcome)) = outcome else {
                 let does = "was restarted; old integers are still being removed";
-                return Err(self.0.complaint(ErrorKind::Timeout, does));
+                return Err(server.complaint(ErrorKind::Timeout, does));
             };
             if let Some(Err(error)) = &*outcome {
-                return Err(self.0.server_error(error));
+                return Err(server.server_error(error));
             }
         }
         Ok(())
     }
+}
+
+/// The answers, unless one says that the server is in no state to answer.
+fn checked(
+    server: &Arc<Connector>,
+    link: Arc<Link>,
+    answers: Vec<Reply>,
+) -> Result<(Arc<Link>, Vec<Reply>)> {
+    for answer in &answers {
+        let Reply::ServerError(error) = answer else {
+            continue;
+        };
+        // Something else than ours under our name is nothing, and not an error; a word about where
+        // else to ask is an answer.
+        if error.code() == "WRONGTYPE" || spread::elsewhere(answer, server).is_some() {
+            continue;
+        }
+        let moved = matches!(
+            error.code(),
+            "READONLY" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS"
+        );
+        if moved || error.kind() == Some(ServerErrorKind::NoScript) {
+            server.discard_refused(&link);
+        }
+        return Err(server.server_error(&error.clone().into()));
+    }
+    Ok((link, answers))
+}
+
+fn late(server: &Arc<Connector>, link: &Arc<Link>) -> Error {
+    server.suspect(link);
+    let does = format!("did not answer within {:?}", server.timeout);
+    server.complaint(ErrorKind::Timeout, &does)
 }

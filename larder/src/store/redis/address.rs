@@ -25,6 +25,8 @@ const SCHEMES: [&str; 7] = [
 pub(super) struct Address {
     shown: String,
     password: Option<String>,
+    /// Another password that texts may hold.
+    second: Option<String>,
     info: ConnectionInfo,
     certificates: Option<TlsCertificates>,
 }
@@ -34,7 +36,8 @@ impl Address {
         let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
         if !SCHEMES.contains(&scheme) {
             return Err(bad_url(
-                "it does not begin with `redis://`, `rediss://` or `redis+unix://`",
+                "it does not begin with `redis://`, `rediss://`, `redis+unix://`, \
+                 `redis+cluster://` or `redis+sentinel://`",
             ));
         }
         let client = Client::open(url).map_err(|error| bad_url(&reason(&error)))?;
@@ -59,6 +62,7 @@ impl Address {
         Ok(Self {
             shown,
             password: password.filter(|password| !password.is_empty()),
+            second: None,
             info: info.set_redis_settings(login),
             certificates: None,
         })
@@ -106,12 +110,67 @@ impl Address {
         }
     }
 
+    /// This address with another server, the login as it is.
+    pub(super) fn at(&self, host: &str, port: u16) -> Self {
+        let host = host.to_owned();
+        let address = match self.info.addr() {
+            ConnectionAddr::TcpTls {
+                insecure,
+                tls_params,
+                ..
+            } => ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure: *insecure,
+                tls_params: tls_params.clone(),
+            },
+            _ => ConnectionAddr::Tcp(host, port),
+        };
+        let mut there = self.clone();
+        there.shown = show(&address, self.database());
+        there.info = there.info.set_addr(address);
+        there
+    }
+
+    /// This address under another name.
+    pub(super) fn shown_as(mut self, shown: String) -> Self {
+        self.shown = shown;
+        self
+    }
+
+    /// This address, which does not show the password of `other` either.
+    pub(super) fn hiding(mut self, other: &Self) -> Self {
+        self.second.clone_from(&other.password);
+        self
+    }
+
+    pub(super) fn database(&self) -> i64 {
+        self.info.redis_settings().db()
+    }
+
+    /// The host; of a socket there is none.
+    pub(super) fn host(&self) -> &str {
+        match self.info.addr() {
+            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host,
+            _ => "",
+        }
+    }
+
+    pub(super) fn host_and_port(&self) -> String {
+        match self.info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                format!("{}:{port}", bracketed(host))
+            }
+            _ => self.shown.clone(),
+        }
+    }
+
     /// `text` without the password: a server may repeat the arguments that it did not understand.
     pub(super) fn without_password(&self, text: &str) -> String {
-        match &self.password {
-            Some(password) => text.replace(password.as_str(), "***"),
-            None => text.to_owned(),
-        }
+        let passwords = self.password.iter().chain(&self.second);
+        passwords.fold(text.to_owned(), |text, password| {
+            text.replace(password.as_str(), "***")
+        })
     }
 }
 
@@ -135,14 +194,15 @@ fn choose_cryptography() {
     }
 }
 
+fn bracketed(host: &str) -> String {
+    if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    }
+}
+
 fn show(address: &ConnectionAddr, db: i64) -> String {
-    let bracketed = |host: &str| {
-        if host.contains(':') {
-            format!("[{host}]")
-        } else {
-            host.to_owned()
-        }
-    };
     match address {
         ConnectionAddr::Tcp(host, port) => format!("redis://{}:{port}/{db}", bracketed(host)),
         ConnectionAddr::TcpTls { host, port, .. } => {
@@ -159,7 +219,7 @@ fn asks_for_resp2(url: &str) -> bool {
         .any(|pair| pair == "protocol=resp2" || pair == "protocol=2")
 }
 
-fn query(url: &str) -> &str {
+pub(super) fn query(url: &str) -> &str {
     let before = url.split('#').next().unwrap_or_default();
     before.split_once('?').map_or("", |(_, query)| query)
 }
@@ -242,7 +302,7 @@ fn reason(error: &redis::RedisError) -> String {
     }
 }
 
-fn bad_url(what: &str) -> Error {
+pub(super) fn bad_url(what: &str) -> Error {
     let text = format!("the URL cannot be used: {what}");
     Error::new(ErrorKind::Invalid, "redis", text)
         .with_hint("write it as `redis://user:password@host:6379/0`")

@@ -9,13 +9,19 @@
 //! That costs a look at a key that mostly is not there, and only where a lease is put or a load is
 //! written. A number in each lease to compare would cost the same, and room in every slot; to repeat
 //! the scan until it finds no lease would never be sure of the last pass.
+//!
+//! In a cluster no act sees two slots, and 16,384 records would be needed. There a scan of each node is
+//! all: a load that was under way when the clear was asked for has its lease in its slot, which the scan
+//! meets; one that begins later, and read its data later, may be kept. What moves to another node
+//! meanwhile is a miss there.
 
 use std::sync::Arc;
 
 use redis::cmd;
 
 use super::act::Again;
-use super::connection::Link;
+use super::cluster::Cluster;
+use super::connection::{Connector, Link};
 use super::{Redis, glob, none, pipeline, restarts, scripts, unlink};
 use crate::{ErrorKind, Result};
 
@@ -44,6 +50,49 @@ impl Redis {
         }
         let does = "forgot again and again what was being cleared";
         Err(self.0.complaint(ErrorKind::Unavailable, does))
+    }
+
+    /// Removes the slots under `scope` from each primary, also from those that turn up meanwhile.
+    pub(super) async fn clear_nodes(&self, cluster: &Arc<Cluster>, scope: &str) -> Result<()> {
+        let mut done: Vec<String> = Vec::new();
+        loop {
+            let map = cluster.map().await?;
+            let next = map.nodes.iter().find(|node| !done.contains(&node.name()));
+            let Some(node) = next else { return Ok(()) };
+            self.clear_node(&cluster.connector(node), scope)
+                .await
+                .inspect_err(|_| cluster.doubt())?;
+            done.push(node.name());
+        }
+    }
+
+    async fn clear_node(&self, node: &Arc<Connector>, scope: &str) -> Result<()> {
+        let pattern = format!("{}*", glob::escaped(scope));
+        let mut cursor = "0".to_owned();
+        let mut scanned_by: Option<Arc<Link>> = None;
+        loop {
+            let scan =
+                |_: &Link| pipeline([restarts::scan_command(&cursor, &pattern, restarts::SCANNED)]);
+            let (link, answers) = self.call_on(node, none, Again::Once, scan).await?;
+            let (next, mut names) =
+                restarts::scanned(answers.into_iter().next()).map_err(|_| self.odd())?;
+            names.retain(|name| is_slot_within(name, scope));
+            if !names.is_empty() {
+                let command = |_: &Link, at: usize| unlink(&names[at]);
+                self.each(&names, none, Again::Never, command).await?;
+            }
+            // A cursor means nothing to a server that was started after it was given.
+            let moved = scanned_by.is_some_and(|before| !Arc::ptr_eq(&before, &link));
+            scanned_by = Some(link);
+            if moved {
+                "0".clone_into(&mut cursor);
+                continue;
+            }
+            if next == "0" {
+                return Ok(());
+            }
+            cursor = next;
+        }
     }
 
     async fn say_under_way(&self, name: &str, scope: &str) -> Result<()> {

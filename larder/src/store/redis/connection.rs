@@ -21,8 +21,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::address::Address;
+use super::hello::{INFOS, field, has_older, hello, incarnation, run};
+use super::replicas::Replicas;
 use super::restarts::Group;
-use super::{reply, scripts};
+use super::scripts;
+use super::sentinels::Sentinels;
 use crate::{Clock, Error, ErrorKind, Result};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
@@ -38,8 +41,16 @@ pub(super) struct Link {
     connection: MultiplexedConnection,
     /// Which start of the server this is; 0 if it does not say.
     run: u64,
-    /// The same for frames and numbers; 0 where restarts are trusted.
+    /// The same for frames and numbers, with the failover that made this server the primary; 0 where
+    /// restarts are trusted.
     pub(super) incarnation: u64,
+    /// Which failover that was, where there are any; the last one of all if the server does not say.
+    pub(super) epoch: u64,
+    /// Whether bare digits are integers here. In a cluster slots wander from server to server, and
+    /// digits do not say which one took them.
+    pub(super) takes_digits: bool,
+    /// Where the sentinels said that the server is.
+    pub(super) named: Option<String>,
     /// Whether the server may hold keys of an earlier run, or of another server.
     pub(super) has_older: bool,
     born: Instant,
@@ -85,7 +96,7 @@ impl Link {
             .await
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
     }
 }
@@ -99,10 +110,28 @@ impl Drop for SaysOver {
     }
 }
 
+/// What a server is to us.
+pub(super) enum Role {
+    /// The one server there is.
+    Alone,
+    /// The primary that sentinels name.
+    Named(Box<Sentinels>),
+    /// A node of a cluster.
+    Node,
+    /// A replica, which is only read from.
+    Replica,
+}
+
 /// Gives out the live link, or makes one.
-#[derive(Debug)]
 pub(super) struct Connector {
     pub(super) address: Address,
+    pub(super) role: Role,
+    /// The replicas of this server, where they may be read from.
+    pub(super) replicas: Option<Replicas>,
+    /// When the sentinels last named the server of the live link.
+    named_at: Mutex<Option<Instant>>,
+    /// Held by who asks them first.
+    pub(super) asking: tokio::sync::Mutex<()>,
     pub(super) clock: Clock,
     /// How long an operation may take.
     pub(super) timeout: Duration,
@@ -158,15 +187,33 @@ impl std::fmt::Debug for State {
     }
 }
 
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector")
+            .field("address", &self.address)
+            .field("timeout", &self.timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("trust_restarts", &self.trust_restarts)
+            .field("state", &*self.state())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Connector {
     pub(super) fn new(
         address: Address,
+        role: Role,
         clock: Clock,
         (timeout, connect_timeout): (Duration, Duration),
         trust_restarts: bool,
+        read_replicas: bool,
     ) -> Arc<Self> {
         Arc::new(Self {
             address,
+            role,
+            replicas: read_replicas.then(Replicas::default),
+            named_at: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
             clock,
             timeout,
             connect_timeout,
@@ -178,6 +225,7 @@ impl Connector {
 
     /// The live link; waits for a connection only if none has failed just now.
     pub(super) async fn link(self: &Arc<Self>) -> Result<Arc<Link>> {
+        self.ask_again().await;
         let mut attempt = match self.step() {
             Step::Take(link) => return Ok(link),
             Step::Fail(error) => return Err(error),
@@ -193,6 +241,37 @@ impl Connector {
             Some(Ok(outcome)) => outcome.clone().expect("waited for an outcome"),
             _ => Err(self.cannot_connect("the attempt was given up")),
         }
+    }
+
+    /// A connector with the same settings to another server.
+    pub(super) fn to_another(&self, address: Address, role: Role) -> Arc<Self> {
+        let limits = (self.timeout, self.connect_timeout);
+        let has_replicas = self.replicas.is_some() && matches!(role, Role::Node);
+        let clock = self.clock.clone();
+        Self::new(
+            address,
+            role,
+            clock,
+            limits,
+            self.trust_restarts,
+            has_replicas,
+        )
+    }
+
+    pub(super) fn is_node(&self) -> bool {
+        matches!(self.role, Role::Node)
+    }
+
+    /// The link, if there is one already.
+    pub(super) fn live(&self) -> Option<Arc<Link>> {
+        match &self.state().phase {
+            Phase::Live(link) if !link.is_over() => Some(Arc::clone(link)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn named_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.named_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn step(self: &Arc<Self>) -> Step {
@@ -327,11 +406,13 @@ impl Connector {
     }
 
     async fn shake_hands(&self) -> RedisResult<Link> {
+        let named = self.primary().await.transpose()?;
+        let address = named.as_ref().map_or(&self.address, |named| &named.address);
         let over = Arc::default();
-        let connection = match self.open(&self.address, &over).await {
+        let connection = match self.open(address, &over).await {
             Err(error) if error.kind() == Fault::RESP3NotSupported => {
                 over.store(false, Ordering::Release);
-                self.open(&self.address.with_resp2(), &over).await?
+                self.open(&address.with_resp2(), &over).await?
             }
             opened => opened?,
         };
@@ -339,40 +420,53 @@ impl Connector {
             connection,
             run: 0,
             incarnation: 0,
+            epoch: named.as_ref().map_or(0, |named| named.epoch),
+            takes_digits: true,
+            named: named.as_ref().map(|named| named.address.to_string()),
             has_older: true,
             born: Instant::now(),
             client: None,
             over,
             groups: Mutex::default(),
         };
-        let mut hello = Pipeline::new();
-        for section in ["server", "persistence", "replication"] {
-            hello.cmd("INFO").arg(section);
-        }
-        hello.cmd("CLIENT").arg("ID");
-        for load in scripts::load() {
-            hello.add_command(load);
-        }
-        let answers = link.send_once(&hello).await?;
-        match run(answers.first()) {
-            Ok(run) => link.run = run,
-            Err(error) if !self.trust_restarts => return Err(error),
-            Err(_) => {}
-        }
-        if !self.trust_restarts {
-            link.incarnation = link.run;
-        }
-        link.has_older = has_older(&answers[1..]);
-        if let Some(Value::Int(client)) = answers.get(3) {
-            link.client = Some(*client);
-        }
-        for answer in answers {
+        let answers = link.send_once(&hello(&self.role)).await?;
+        let (info, own) = answers.split_at(INFOS.len());
+        for answer in &answers {
             match answer {
-                Value::ServerError(error) if error.code() == "LOADING" => return Err(error.into()),
+                Value::ServerError(error) if error.code() == "LOADING" => {
+                    return Err(error.clone().into());
+                }
                 _ => {}
             }
         }
+        if named.is_some() && field(info, "role").is_some_and(|role| role != "master") {
+            let detail = format!("`{address}`, which the sentinels name, is no primary");
+            return Err((Fault::Client, "a failover is under way", detail).into());
+        }
+        match run(info.first()) {
+            Ok(run) => link.run = run,
+            Err(error) if !self.trust_restarts && !matches!(self.role, Role::Replica) => {
+                return Err(error);
+            }
+            Err(_) => {}
+        }
+        if matches!(self.role, Role::Node) {
+            let epoch = field(&own[1..2], "cluster_my_epoch");
+            link.epoch = epoch.and_then(|it| it.parse().ok()).unwrap_or(u64::MAX);
+        }
+        if !self.trust_restarts {
+            link.incarnation = incarnation(link.run, link.epoch);
+            link.takes_digits = !matches!(self.role, Role::Node);
+        }
+        link.has_older = has_older(&info[1..]);
+        if let Some(Value::Int(client)) = own.first() {
+            link.client = Some(*client);
+        }
+        if let Some(replicas) = &self.replicas {
+            replicas.learn(&info[2], self);
+        }
         self.close_suspect(&link).await?;
+        *self.named_at() = Some(Instant::now());
         Ok(link)
     }
 
@@ -414,36 +508,6 @@ impl Connector {
         }
         Ok(())
     }
-}
-
-pub(super) const NO_RUN_ID: &str = "no run_id";
-
-/// The start of the server's `run_id`, which it draws anew each time that it starts.
-fn run(info: Option<&Value>) -> RedisResult<u64> {
-    let id = info.and_then(reply::text).and_then(|info| {
-        let line = info.lines().find_map(|line| line.strip_prefix("run_id:"))?;
-        u64::from_str_radix(line.trim().get(..16)?, 16).ok()
-    });
-    id.ok_or_else(|| {
-        let detail = NO_RUN_ID.to_owned();
-        (Fault::Client, "the answer to INFO", detail).into()
-    })
-}
-
-/// Whether the server may hold keys that it did not take itself in this run, by what `INFO` says of
-/// persistence and replication. What it does not say counts as so.
-fn has_older(info: &[Value]) -> bool {
-    let field = |name: &str| {
-        let lines = info.iter().filter_map(reply::text).flat_map(str::lines);
-        let values = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        values.map(str::trim).next()
-    };
-    let has_loaded = field("rdb_last_load_keys_loaded") != Some("0");
-    let has_log = field("aof_enabled") != Some("0");
-    // One that was a replica before it became the primary remembers whose.
-    let was_replica = field("role") != Some("master")
-        || field("master_replid2").is_none_or(|id| id.bytes().any(|digit| digit != b'0'));
-    has_loaded || has_log || was_replica
 }
 
 fn next_pause(last: Option<Duration>) -> Duration {

@@ -2,7 +2,8 @@
 
 use redis::{ErrorKind as Fault, RedisError};
 
-use super::connection::{Connector, NO_RUN_ID};
+use super::connection::Connector;
+use super::hello::NO_RUN_ID;
 use crate::{Error, ErrorKind};
 
 impl Connector {
@@ -69,9 +70,13 @@ impl Connector {
                 "does not permit a command that Larder needs",
                 Some("look at the user's rules: `ACL GETUSER`"),
             ),
+            Some("CLUSTERDOWN") if self.is_node() => (
+                "says that its cluster is down",
+                Some("a majority of the primaries has to be up, and each slot be somebody's"),
+            ),
             Some("MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN") => (
-                "is a node of a cluster, and clusters are not supported",
-                Some("give the address of a server that is not in cluster mode"),
+                "is a node of a cluster",
+                Some("write the address as `redis+cluster://host:6379`"),
             ),
             Some("BUSY") => ("is busy with somebody's script", None),
             _ => ("gave an unexpected reply", None),

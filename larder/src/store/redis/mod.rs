@@ -1,7 +1,7 @@
-//! A Redis or Valkey server.
+//! A Redis or Valkey server, a cluster of them, or the primary that sentinels name.
 //!
-//! One connection, shared by all who call and made again when it breaks. A read is one round trip,
-//! a write is one command or one script, and a batch is one pipeline. Needs Redis 6, or Valkey.
+//! One connection to each server, shared by all who call and made again when it breaks. A read is one
+//! round trip, a write is one command or one script, and a batch is one pipeline to each server. Needs Redis 6, or Valkey.
 //!
 //! *What is kept there.* A slot is a string under the key's name: bare digits, or a frame. The
 //! numbers of a tag space are one hash `space:@:numbers` with the fields `seq`, `era`, `floor` and
@@ -14,15 +14,24 @@
 //! [`trust_restarts`](RedisBuilder::trust_restarts). Bare digits under `prefix:version:` that the server
 //! may have from an earlier run are deleted before they are read.
 //!
-//! A failover to a replica is a restart, since that one has a `run_id` of its own. Not seen is a
-//! *failback*: a primary that became a replica and then the primary again without being restarted has
+//! A failover to a replica is a restart, since that one has a `run_id` of its own. Not seen behind one
+//! plain address is a *failback*: a primary that became a replica and then the primary again without being restarted has
 //! the `run_id` of its first time, and with it what it took then and another has forgotten. (Its
 //! `master_replid` would tell, but that changes as well when a first replica comes and when the last
 //! one has been gone for an hour: processes that connected before and after would read past each
 //! other.) Restart a server that comes back as the primary.
 //!
-//! *What it does not do.* It speaks to one server: no cluster, no sentinel, no reads from replicas.
-//! Never does it flush a database.
+//! *Several servers.* `redis+sentinel://` asks sentinels for the primary, `redis+cluster://` speaks to
+//! the nodes of a cluster, each as to a server of its own. There the incarnation takes in the epoch that
+//! every failover raises, so that a failback is seen as well. What a slot brings along from another node
+//! is a miss. Bare digits, which do not say where they come from, are nothing in a cluster: integers are
+//! frames there. An entry on one node and the numbers on another are read one after the other.
+//!
+//! *What it does not do.* No reads from replicas, unless told so
+//! ([`read_replicas`](RedisBuilder::read_replicas)). No cure for a cut network: a primary that is cut off
+//! together with a process serves it what it has, in a cluster until it stops by itself after
+//! `cluster-node-timeout`, under sentinels as long as no sentinel tells the process; what is written there
+//! meanwhile is lost, and a miss. Never does it flush a database.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -30,25 +39,47 @@
 //! | `address.rs` | URLs, and how to show them without the password |
 //! | `builder.rs` | settings |
 //! | `clear.rs` | removing what begins with a prefix |
+//! | `cluster.rs` | the nodes of a cluster |
 //! | `connection.rs` | the shared connection: connecting, breaking, failing fast |
 //! | `errors.rs` | what callers are told |
+//! | `frames.rs` | what is written into a slot |
+//! | `get.rs` | reading from several servers |
+//! | `hello.rs` | what a server says of itself |
+//! | `map.rs` | which node has which slot |
+//! | `place.rs` | what a URL names: a server, a cluster, sentinels |
+//! | `replicas.rs` | reading from replicas |
 //! | `restarts.rs` | bare integers across a restart of the server |
 //! | `scripts.rs`, `lua/` | the scripts |
 //! | `reply.rs` | replies to values |
 //! | `scan.rs` | listing keys |
+//! | `sentinels.rs` | where the primary is |
+//! | `slots.rs` | which slot a name is in |
+//! | `spread.rs` | how commands reach the servers of their slots |
+//! | `together.rs` | several servers asked at once |
 //! | `glob.rs` | patterns |
 
 mod act;
 mod address;
 mod builder;
 mod clear;
+mod cluster;
 mod connection;
 mod errors;
+mod frames;
+mod get;
 mod glob;
+mod hello;
+mod map;
+mod place;
+mod replicas;
 mod reply;
 mod restarts;
 mod scan;
 mod scripts;
+mod sentinels;
+mod slots;
+mod spread;
+mod together;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -59,17 +90,30 @@ use redis::{Cmd, Pipeline, Value as Reply, cmd};
 
 use self::act::Again;
 pub use self::builder::RedisBuilder;
+use self::cluster::Cluster;
 use self::connection::{Connector, Link};
+use self::frames::{Life, bare, condition, entry_of, fits, frame, is_bare, too_large};
+use self::spread::Answer;
 use super::{Found, Numbers, Scan, Store, Sum, Tags, When};
-use crate::entry::{Entry, Head, Mark, Stamp, State, Value};
-use crate::{Clock, Error, ErrorKind, Key, MAX_DECODED, Moment, Result};
+use crate::entry::{Entry, Head, Mark, Stamp, State};
+use crate::{Clock, ErrorKind, Key, Moment, Result};
 
-/// What an entry's life is cut to: past what servers take, and past all who wait for it.
-const LONGEST_LIFE: u64 = 1_000_000_000_000_000;
 /// How often a read is sent that meets old integers.
 const MOST_READS: usize = 4;
 
-/// Keeps entries on a Redis or Valkey server; a clone shares the connection.
+/// Keeps entries on a Redis or Valkey server, on the nodes of a cluster, or at the primary that sentinels
+/// name; a clone shares the connections.
+///
+/// A node that is down costs errors for what it has, until another takes over, which is found without
+/// help. What was kept before a restart or a failover is a miss afterwards, since the server may have
+/// forgotten what it had acknowledged; so is what a slot of a cluster brings along from another node. On a
+/// network that is cut in two, who is left with the smaller part may read what its primary still has: in
+/// a cluster until that stops by itself (`cluster-node-timeout`), under sentinels until one can be heard.
+/// A primary that is replaced by hand while it lives is read for up to a second more under sentinels.
+///
+/// In a cluster integers are kept in frames, not as digits that other languages read, unless
+/// [restarts are trusted](RedisBuilder::trust_restarts); names with `{…}` go where the part in braces
+/// belongs, so that a prefix like `{shop}` keeps all on one node.
 ///
 /// ```no_run
 /// # async fn example() -> larder::Result<()> {
@@ -81,7 +125,11 @@ const MOST_READS: usize = 4;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Redis(Arc<Connector>);
+pub struct Redis(
+    /// The server; where there is a cluster, who settings and texts come from.
+    Arc<Connector>,
+    Option<Arc<Cluster>>,
+);
 
 impl Redis {
     /// The store at `url`, connected.
@@ -89,6 +137,14 @@ impl Redis {
     /// `redis://user:password@host:6379/0`; `rediss://` for TLS; `redis+unix:///path?db=1` or
     /// `unix://` for a socket; `valkey://` and `valkeys://` mean the same as `redis://` and
     /// `rediss://`.
+    ///
+    /// `redis+sentinel://:password@host:26379,host:26379/mymaster/0` for the primary that sentinels
+    /// name, with `sentinel_user` and `sentinel_password` in the query where these want a login of their
+    /// own. `redis+cluster://user:password@host:7000,host:7001` for a cluster, of which a few nodes are
+    /// enough. Both with `rediss` for TLS.
+    ///
+    /// In the query: `protocol=resp2` for what stands between and knows no other, `db`, `user` and
+    /// `password`.
     pub async fn connect(url: impl Into<String>) -> Result<Self> {
         Self::builder(url).connect().await
     }
@@ -119,7 +175,10 @@ impl fmt::Debug for Redis {
 impl Redis {
     /// A call of a script about one slot, with what all of them begin with.
     fn slot(&self, script: &scripts::Script, key: &Key, link: &Link) -> Cmd {
-        let mut call = script.call(&[key.name(), clear::UNDER_WAY]);
+        let mut call = match self.1 {
+            None => script.call(&[key.name(), clear::UNDER_WAY]),
+            Some(_) => script.call(key.name()),
+        };
         call.arg(&link.incarnation.to_be_bytes()[..]);
         call.arg(&self.now().as_millis().to_be_bytes()[..]);
         call.arg(if key.is_hashed() { key.whole() } else { "" });
@@ -133,14 +192,20 @@ impl Redis {
         script: &scripts::Script,
         arguments: impl Fn(&Link, &mut Cmd) + Send + Sync,
     ) -> Result<Reply> {
-        let build = |link: &Link| {
+        let command = |link: &Link, _| {
             let mut call = self.slot(script, key, link);
             arguments(link, &mut call);
-            pipeline([call])
+            call
         };
         let unknown = |link: &Link| link.unknown([key]);
-        let (_, answers) = self.call(unknown, Again::Never, build).await?;
-        Ok(answers.into_iter().next().unwrap_or_default())
+        let answers = self
+            .each(&[key.name()], unknown, Again::Never, command)
+            .await?;
+        self.first(answers).map(|(_, answer)| answer)
+    }
+
+    fn first(&self, answers: Vec<Answer>) -> Result<Answer> {
+        answers.into_iter().next().ok_or_else(|| self.odd())
     }
 
     /// Sends what only reads. Where bare integers are found that may be older than this run of the
@@ -170,7 +235,7 @@ impl Redis {
     fn heads_in(
         &self,
         keys: &[Key],
-        answers: Vec<Reply>,
+        answers: impl IntoIterator<Item = Reply>,
         now: Moment,
     ) -> Result<Vec<Option<Head>>> {
         keys.iter()
@@ -191,7 +256,7 @@ impl Redis {
         }
         let mut set = cmd("SET");
         set.arg(key.name())
-            .arg(&entry.to_frame(key, link.incarnation)[..]);
+            .arg(&frame(&self.0.clock, entry, key, link)[..]);
         if let Life::Ms(ms) = life {
             set.arg("PX").arg(ms);
         }
@@ -200,14 +265,14 @@ impl Redis {
 
     /// The numbers of a space that has none yet, or whose record is not ours.
     async fn draw_numbers(&self, tags: Tags<'_>) -> Result<Numbers> {
-        let build = |_: &Link| {
+        let draw = |_: &Link, _| {
             let mut call = self.numbers(&scripts::READ_NUMBERS, tags.space);
-            call.arg(fields(tags));
-            pipeline([call])
+            call.arg(fields(tags)).to_owned()
         };
-        let (link, answers) = self.call(none, Again::Once, build).await?;
-        let values = answers.into_iter().next().and_then(reply::list);
-        values
+        let name = [numbers_name(tags.space)];
+        let answers = self.each(&name, none, Again::Once, draw).await?;
+        let (link, answer) = self.first(answers)?;
+        reply::list(answer)
             .and_then(|values| reply::numbers(&values, link.incarnation))
             .ok_or_else(|| self.odd())
     }
@@ -245,16 +310,22 @@ impl Store for Redis {
                 numbers: None,
             });
         }
+        if tags.is_none()
+            && let Some(entries) = self.get_from_replicas(keys).await?
+        {
+            return Ok(Found {
+                entries,
+                numbers: None,
+            });
+        }
+        if self.1.is_some() {
+            return self.get_spread(keys, tags).await;
+        }
         let build = |_: &Link| {
             let names = keys.iter().map(Key::name).collect::<Vec<_>>();
             let entries = (!keys.is_empty()).then(|| cmd("MGET").arg(names).to_owned());
             // After the entries: numbers older than the entry could hide an invalidation.
-            let numbers = tags.map(|tags| {
-                let mut read = cmd("HMGET");
-                read.arg(numbers_name(tags.space))
-                    .arg(&["seq", "era", "floor"]);
-                read.arg(fields(tags)).to_owned()
-            });
+            let numbers = tags.map(read_numbers);
             pipeline(entries.into_iter().chain(numbers))
         };
         let read = |link: &Link, mut answers: Vec<Reply>| {
@@ -266,8 +337,7 @@ impl Store for Redis {
             if slots.len() != keys.len() {
                 return Err(self.odd());
             }
-            let entry =
-                |(key, slot)| Entry::from_frame(&reply::bytes(slot)?, key, link.incarnation);
+            let entry = |(key, slot)| entry_of(slot, key, link);
             let entries: Vec<_> = keys.iter().zip(slots).map(entry).collect();
             let are_bare = entries
                 .iter()
@@ -290,9 +360,14 @@ impl Store for Redis {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
+        let now = self.now();
+        if self.1.is_some() {
+            let command = |link: &Link, at: usize| self.slot(&scripts::HEAD, &keys[at], link);
+            let answers = self.each(&names(keys), none, Again::Once, command).await?;
+            return self.heads_in(keys, answers.into_iter().map(|(_, answer)| answer), now);
+        }
         let build =
             |link: &Link| pipeline(keys.iter().map(|key| self.slot(&scripts::HEAD, key, link)));
-        let now = self.now();
         let read = |_: &Link, answers: Vec<Reply>| {
             let are_bare = answers.iter().map(|answer| matches!(answer, Reply::Int(_)));
             let are_bare = are_bare.collect();
@@ -303,9 +378,9 @@ impl Store for Redis {
 
     async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<bool> {
         let Some(condition) = condition(when) else {
-            let build =
-                |link: &Link| pipeline([self.write(key, &entry, link).unwrap_or_else(|it| it)]);
-            self.call(|link| link.unknown(bare(key, &entry)), Again::Never, build)
+            let command = |link: &Link, _| self.write(key, &entry, link).unwrap_or_else(|it| it);
+            let unknown = |link: &Link| link.unknown(bare(key, &entry));
+            self.each(&[key.name()], unknown, Again::Never, command)
                 .await?;
             return if fits(&entry) {
                 Ok(true)
@@ -322,8 +397,12 @@ impl Store for Redis {
                 match life {
                     Life::Gone => call.arg("").arg(0),
                     _ if !fits => call.arg("").arg(0),
-                    Life::Ms(ms) => call.arg(&entry.to_frame(key, link.incarnation)[..]).arg(ms),
-                    Life::Endless => call.arg(&entry.to_frame(key, link.incarnation)[..]).arg(-1),
+                    Life::Ms(ms) => call
+                        .arg(&frame(&self.0.clock, entry, key, link)[..])
+                        .arg(ms),
+                    Life::Endless => call
+                        .arg(&frame(&self.0.clock, entry, key, link)[..])
+                        .arg(-1),
                 };
             })
             .await?;
@@ -339,18 +418,14 @@ impl Store for Redis {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
-        let build = |link: &Link| {
-            let write = |(key, entry): &(Key, Entry)| self.write(key, entry, link);
-            pipeline(
-                entries
-                    .iter()
-                    .map(write)
-                    .map(|it| it.unwrap_or_else(|it| it)),
-            )
+        let command = |link: &Link, at: usize| {
+            let (key, entry) = &entries[at];
+            self.write(key, entry, link).unwrap_or_else(|it| it)
         };
+        let names: Vec<&str> = entries.iter().map(|(key, _)| key.name()).collect();
         let bare = || entries.iter().filter_map(|(key, entry)| bare(key, entry));
         let unknown = |link: &Link| link.unknown(bare());
-        self.call(unknown, Again::Never, build).await?;
+        self.each(&names, unknown, Again::Never, command).await?;
         let refused = |(at, (_, entry)): (usize, &(Key, Entry))| (!fits(entry)).then_some(at);
         Ok(entries.iter().enumerate().filter_map(refused).collect())
     }
@@ -390,9 +465,10 @@ impl Store for Redis {
     }
 
     async fn add_to(&self, key: &Key, delta: i64) -> Result<Sum> {
+        let stamp = Stamp::draw(&self.0.clock);
         let answer = self
             .act(key, &scripts::ADD_TO, |_, call| {
-                call.arg(delta);
+                call.arg(delta).arg(&stamp.number().to_be_bytes()[..]);
             })
             .await?;
         match answer {
@@ -407,89 +483,49 @@ impl Store for Redis {
     }
 
     async fn raise(&self, tags: Tags<'_>) -> Result<u64> {
-        let build = |_: &Link| {
+        let raise = |_: &Link, _| {
             let mut call = self.numbers(&scripts::RAISE, tags.space);
-            call.arg(scripts::MOST_NUMBERS).arg(fields(tags));
-            pipeline([call])
+            call.arg(scripts::MOST_NUMBERS).arg(fields(tags)).to_owned()
         };
-        let (_, answers) = self.call(none, Again::Never, build).await?;
-        answers
-            .first()
-            .and_then(reply::number)
-            .ok_or_else(|| self.odd())
+        let name = [numbers_name(tags.space)];
+        let answers = self.each(&name, none, Again::Never, raise).await?;
+        let (_, answer) = self.first(answers)?;
+        reply::number(&answer).ok_or_else(|| self.odd())
     }
 
     async fn delete(&self, keys: &[Key]) -> Result<Vec<Option<Head>>> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let build = |link: &Link| {
-            pipeline(
-                keys.iter()
-                    .map(|key| self.slot(&scripts::DELETE, key, link)),
-            )
-        };
+        let command = |link: &Link, at: usize| self.slot(&scripts::DELETE, &keys[at], link);
         let unknown = |link: &Link| link.unknown(keys);
         let now = self.now();
-        let (_, answers) = self.call(unknown, Again::Never, build).await?;
-        self.heads_in(keys, answers, now)
+        let answers = self
+            .each(&names(keys), unknown, Again::Never, command)
+            .await?;
+        self.heads_in(keys, answers.into_iter().map(|(_, answer)| answer), now)
     }
 
     async fn clear(&self, scope: &str, space: &str) -> Result<()> {
-        let build = |_: &Link| pipeline([self.numbers(&scripts::RAISE_FLOOR, space)]);
-        self.call(none, Again::Never, build).await?;
-        self.clear_slots(scope).await
+        let raise = |_: &Link, _| self.numbers(&scripts::RAISE_FLOOR, space);
+        let name = [numbers_name(space)];
+        self.each(&name, none, Again::Never, raise).await?;
+        match &self.1 {
+            Some(cluster) => self.clear_nodes(cluster, scope).await,
+            None => self.clear_slots(scope).await,
+        }
     }
 
     async fn close(&self) -> Result<()> {
         self.0.close();
+        if let Some(cluster) = &self.1 {
+            cluster.close();
+        }
         Ok(())
     }
 
     fn scan(&self) -> Option<&dyn Scan> {
         Some(self)
-    }
-}
-
-/// How long the server shall keep an entry.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Life {
-    Gone,
-    Ms(u64),
-    Endless,
-}
-
-impl Life {
-    fn of(entry: &Entry, now: Moment) -> Self {
-        let end = entry.gone_after();
-        match end.as_millis().saturating_sub(now.as_millis()) {
-            _ if end == Moment::NEVER => Self::Endless,
-            0 => Self::Gone,
-            ms => Self::Ms(ms.min(LONGEST_LIFE)),
-        }
-    }
-}
-
-/// Whether what is written is read back, and is no longer than a string may be on a server.
-fn fits(entry: &Entry) -> bool {
-    let tags = entry.tags.as_ref().map_or(0, |tags| {
-        tags.good_from.iter().map(|(tag, _)| tag.len() + 12).sum()
-    });
-    let body = entry.value.as_ref().map_or(0, Value::len);
-    tags.max(body) as u64 <= MAX_DECODED
-}
-
-fn too_large() -> Error {
-    let text = "the value is larger than the 64 MiB that are read back";
-    Error::new(ErrorKind::TooLarge, "redis", text)
-}
-
-fn condition(when: When) -> Option<Vec<u8>> {
-    match when {
-        When::Always => None,
-        When::IfAbsent => Some(b"absent".to_vec()),
-        When::IfPresent => Some(b"present".to_vec()),
-        When::IfStamp(stamp) => Some(stamp.number().to_be_bytes().to_vec()),
     }
 }
 
@@ -501,18 +537,20 @@ fn pipeline(commands: impl IntoIterator<Item = Cmd>) -> Pipeline {
     pipeline
 }
 
-/// The key, if the entry is written as bare digits.
-fn bare<'k>(key: &'k Key, entry: &Entry) -> Option<&'k Key> {
-    entry.is_plain().then_some(key)
-}
-
-fn is_bare(entry: Option<&Entry>) -> bool {
-    entry.is_some_and(|entry| entry.stamp == Stamp::PLAIN)
-}
-
 /// For acts that neither meet nor write bare integers.
 fn none(_: &Link) -> BTreeSet<Box<str>> {
     BTreeSet::new()
+}
+
+fn names(keys: &[Key]) -> Vec<&str> {
+    keys.iter().map(Key::name).collect()
+}
+
+fn read_numbers(tags: Tags<'_>) -> Cmd {
+    let mut read = cmd("HMGET");
+    read.arg(numbers_name(tags.space))
+        .arg(&["seq", "era", "floor"]);
+    read.arg(fields(tags)).to_owned()
 }
 
 fn unlink(name: impl AsRef<[u8]>) -> Cmd {

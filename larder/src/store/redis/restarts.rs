@@ -51,7 +51,7 @@ impl Link {
         &self,
         keys: impl IntoIterator<Item = &'a Key>,
     ) -> BTreeSet<Box<str>> {
-        if self.incarnation == 0 || !self.has_older {
+        if self.incarnation == 0 || !self.has_older || !self.takes_digits {
             return BTreeSet::new();
         }
         let groups = self.groups();

@@ -46,9 +46,9 @@ const REFILL: Duration = Duration::from_secs(1);
 ///
 /// | read | may come from the near store | so that, within what other processes do |
 /// | --- | --- | --- |
-/// | `fetch`, `get_or_set`, `ticket`, `get_many` | no | the promise holds |
+/// | `fetch`, `get_or_set`, `ticket` | no | the promise holds |
 /// | the same, under [`numbers_only`](Self::numbers_only) | values with tags | tags: the promise holds; keys: bounded |
-/// | `get` of one key, pages | yes | tags: the promise holds; keys, and values without tags: bounded |
+/// | `get`, `get_many`, pages | yes | tags: the promise holds; keys, and values without tags: bounded |
 /// | `has`, `ttl` | no | current |
 ///
 /// The numbers of tags are always read at the far store, after the value. What is made of a bounded

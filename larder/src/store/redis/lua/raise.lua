@@ -7,6 +7,7 @@ end
 if redis.call('HLEN', space) > tonumber(ARGV[2]) then
   local era = redis.call('HGET', space, 'era')
   redis.call('UNLINK', space)
-  redis.call('HSET', space, 'era', era, 'seq', seq, 'floor', seq)
+  -- Not taken, as in `raise_floor`: another era.
+  redis.pcall('HSET', space, 'era', era, 'seq', seq, 'floor', seq)
 end
 return seq

@@ -1,5 +1,7 @@
 -- What the slot KEYS[1] holds, seen by a writer in the incarnation ARGV[1] at the moment ARGV[2];
--- ARGV[3] is the whole key where the slot's name is a hash, else empty. Stands before each script about one slot. Moments, stamps and incarnations are 8 bytes,
+-- ARGV[3] is the whole key where the slot's name is a hash, else empty. KEYS[2] says which clears are
+-- under way; on a node of a cluster there is none, since it would be in another slot.
+-- Stands before each script about one slot. Moments, stamps and incarnations are 8 bytes,
 -- big-endian; their halves are compared, since a double is too narrow and the order of strings
 -- depends on the locale. Offsets are those of `entry.rs`, counted from 1.
 local key, incarnation, now, whole = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
@@ -34,12 +36,14 @@ end
 -- `header` is an error where the key is not a string: foreign, thus nothing, like foreign bytes.
 local header = redis.pcall('GETRANGE', key, 0, HEADER - 1)
 local is_plain, is_frame = false, false
+-- Digits do not say which node took them, so that in a cluster they are nothing.
+local takes_digits = KEYS[2] ~= nil or incarnation == START
 if type(header) == 'string' then
   if string.byte(header) == 251 then
     is_frame = #header == HEADER and string.sub(header, 4, 11) == incarnation
       and string.byte(header, 20) <= 3
   else
-    is_plain = #header <= 20 and is_integer(header)
+    is_plain = takes_digits and #header <= 20 and is_integer(header)
   end
 end
 
@@ -85,6 +89,7 @@ end
 -- Notes the slot with each clear of KEYS[2] that is under way and would have removed it, had it come by
 -- later: the clear ends with those.
 local function note_for_clear()
+  if not KEYS[2] then return end
   local clears = redis.pcall('HGETALL', KEYS[2])
   for at = 1, #clears, 2 do
     local scope, noted = clears[at + 1], ':@:cleared:' .. clears[at]
