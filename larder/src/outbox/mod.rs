@@ -71,6 +71,7 @@ mod drain;
 mod insert;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod place;
+#[cfg(any(feature = "postgres", feature = "sea-orm"))]
 mod template;
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]

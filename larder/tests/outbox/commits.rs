@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use larder::Cache;
+use larder::store::{Memory, Redis};
 use tokio::sync::{Mutex, Notify};
 
 use crate::ground::{Database, Writer, until};
+use crate::support::RedisServer;
 
 async fn get(cache: &Cache, key: &str) -> Option<String> {
     cache.get(key).await.unwrap()
@@ -211,6 +213,31 @@ async fn a_load_under_way_is_not_kept_either_when_others_have_drained() {
         assert_eq!(first.await.unwrap(), "old");
         assert_eq!(get(&shop.cache, "shop").await, None, "{:?}", shop.cache);
         assert_eq!(Arc::clone(&shop).fetch().await, "new");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_under_way_across_a_drain_is_not_kept_by_a_store_elsewhere() {
+    let redis = RedisServer::start();
+    for database in Database::all() {
+        let far = Redis::connect(redis.url()).await.unwrap();
+        let far = Cache::builder(far).prefix(&database.name).build().unwrap();
+        for cache in [far, Cache::new(Memory::new())] {
+            let database = database.another();
+            let shop = Shop::new(&database, cache).await;
+
+            let first = tokio::spawn(Arc::clone(&shop).fetch());
+            shop.is_read.notified().await;
+            shop.write(&database, "new").await;
+            let outbox = database.outbox().await;
+            assert_eq!(outbox.drain([&shop.cache]).await.unwrap(), 1);
+            let second = tokio::spawn(Arc::clone(&shop).fetch());
+            shop.goes_on.notify_one();
+
+            assert_eq!(first.await.unwrap(), "old");
+            assert_eq!(second.await.unwrap(), "new", "{:?}", shop.cache);
+            assert_eq!(Arc::clone(&shop).fetch().await, "new", "{:?}", shop.cache);
+        }
     }
 }
 

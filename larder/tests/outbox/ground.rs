@@ -50,6 +50,15 @@ impl Database {
         Self { name, place }
     }
 
+    /// More tables of the same kind of database.
+    pub(crate) fn another(&self) -> Self {
+        match &self.place {
+            Place::File(_) => Self::file(),
+            Place::Server(Kind::Postgres, _) => Self::postgres(),
+            Place::Server(Kind::Mariadb, _) => Self::mariadb(),
+        }
+    }
+
     fn bare_url(&self) -> String {
         match &self.place {
             Place::File(file) => file.url(),
