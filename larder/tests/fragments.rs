@@ -18,7 +18,7 @@ use larder::fragment::{self, Fragments, make_template_fragment_key};
 use larder::page::CacheLayer;
 use larder::store::{Memory, Redis};
 use larder::{Cache, Caches, Clock, FetchError, Ttl};
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
 use support::RedisServer;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
@@ -92,9 +92,20 @@ fn without_a_runtime_it_is_rendered_and_what_is_kept_is_found() {
 async fn what_is_kept_is_escaped_once_and_comes_back_as_it_is() {
     let cache = memory();
     let (mut env, _) = environment(cache.clone());
+    env.set_auto_escape_callback(|name| match name {
+        "t.html" => AutoEscape::Html,
+        "t.sh" => AutoEscape::Custom("sh".into()),
+        _ => AutoEscape::None,
+    });
+    env.set_formatter(|out, state, value| match state.auto_escape() {
+        AutoEscape::Custom(_) if value.is_safe() => Ok(write!(out, "{value}")?),
+        AutoEscape::Custom(_) => Ok(write!(out, "'{value}'")?),
+        _ => minijinja::escape_formatter(out, state, value),
+    });
     let source = "{% cache 500 'n' %}<b>{{ v }}</b>{% endcache %}";
     fragment::add_template(&mut env, "t.html", source).unwrap();
     fragment::add_template(&mut env, "t.txt", source).unwrap();
+    fragment::add_template(&mut env, "t.sh", source).unwrap();
     let render = |name| {
         let template = env.get_template(name).unwrap();
         template.render(context! { v => "<&>" }).unwrap()
@@ -111,6 +122,9 @@ async fn what_is_kept_is_escaped_once_and_comes_back_as_it_is() {
     );
     for _ in 0..2 {
         assert_eq!(render("t.txt"), "<b><&></b>", "not the page's");
+    }
+    for _ in 0..2 {
+        assert_eq!(render("t.sh"), "<b>'<&>'</b>", "not the text's");
     }
 }
 
@@ -797,6 +811,27 @@ async fn a_remote_store_is_a_miss_and_filled_behind_a_direct_rendering_on_one_th
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_remote_store_is_a_miss_and_filled_behind_a_direct_rendering_on_several_threads() {
     fills_in_the_background().await;
+}
+
+#[tokio::test]
+async fn what_is_filled_in_the_background_has_the_tags_of_what_is_in_it() {
+    let server = RedisServer::start();
+    let (cache, other) = (redis(&server), redis(&server));
+    let source = "{% cache 500 'outer' %}{% cache 500 'n' tags=['t'] %}{{ next() }}{% endcache %}{% endcache %}";
+    let (env, _) = site(&cache, source);
+    let key = make_template_fragment_key("outer", &[]);
+    for round in 0.. {
+        direct(&env, context! {}).unwrap();
+        if other.has(&key).await.unwrap() {
+            break;
+        }
+        assert!(round < 500, "it is never filled");
+        sleep(Duration::from_millis(10)).await;
+    }
+
+    other.invalidate(["t"]).await.unwrap();
+
+    assert!(!other.has(&key).await.unwrap());
 }
 
 async fn renders_over_redis() {
