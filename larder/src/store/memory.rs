@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 use super::marks::Stripe;
-use super::{Found, Scan, Scanned, Spaces, Store, Sum, Tags, When};
+use super::{Found, Scan, Scanned, Spaces, Store, Sum, Tags, Watch, When};
 use crate::entry::{Decoded, Entry, Head, Mark, Stamp, Tag, Value};
 use crate::{Clock, Error, ErrorKind, Key, Moment, Result};
 
@@ -495,6 +495,10 @@ impl Store for Memory {
 
     fn scan(&self) -> Option<&dyn Scan> {
         Some(self)
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        None
     }
 }
 

@@ -37,6 +37,7 @@
 //! | `reply.rs` | replies to values |
 //! | `scan.rs` | listing keys |
 //! | `glob.rs` | patterns |
+//! | `watch.rs` | telling what changes |
 
 mod act;
 mod address;
@@ -49,6 +50,7 @@ mod reply;
 mod restarts;
 mod scan;
 mod scripts;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -60,7 +62,7 @@ use redis::{Cmd, Pipeline, Value as Reply, cmd};
 use self::act::Again;
 pub use self::builder::RedisBuilder;
 use self::connection::{Connector, Link};
-use super::{Found, Numbers, Scan, Store, Sum, Tags, When};
+use super::{Found, Numbers, Scan, Store, Sum, Tags, Watch, When};
 use crate::entry::{Entry, Head, Mark, Stamp, State, Value};
 use crate::{Clock, Error, ErrorKind, Key, MAX_DECODED, Moment, Result};
 
@@ -447,6 +449,10 @@ impl Store for Redis {
     }
 
     fn scan(&self) -> Option<&dyn Scan> {
+        Some(self)
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
         Some(self)
     }
 }

@@ -47,7 +47,7 @@ use super::gate::Gate;
 use super::row::{self, Row, after_all, moment, ms, room_for, stamp};
 use super::settings::Settings;
 use crate::entry::{Entry, Head, Mark, Stamp};
-use crate::store::{Found, Scan, Scanned, Store, Sum, Tags, When};
+use crate::store::{Found, Scan, Scanned, Store, Sum, Tags, Watch, When};
 use crate::{Clock, ErrorKind, Key, Moment, Result};
 
 /// How often an act is tried that clashed with another transaction.
@@ -591,6 +591,10 @@ impl Store for Mysql {
 
     fn scan(&self) -> Option<&dyn Scan> {
         Some(self)
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        None
     }
 }
 

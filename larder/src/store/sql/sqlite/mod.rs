@@ -42,7 +42,7 @@ use super::gate::Gate;
 use super::row::{Row, after_all, fits, stamp};
 use super::settings::Settings;
 use crate::entry::{Entry, Head, Mark, Stamp};
-use crate::store::{Found, Numbers, Scan, Scanned, Store, Sum, Tags, When};
+use crate::store::{Found, Numbers, Scan, Scanned, Store, Sum, Tags, Watch, When};
 use crate::{Clock, Error, ErrorKind, Key, Moment, Result};
 
 /// Keys that a caller reads by itself; more are read by a thread.
@@ -416,6 +416,10 @@ impl Store for Sqlite {
 
     fn scan(&self) -> Option<&dyn Scan> {
         Some(self)
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        None
     }
 }
 
