@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use larder::store::{Found, Numbers, Scan, Store, Sum, Tags, When};
+use larder::store::{Found, Numbers, Scan, Store, Sum, Tags, Watch, When};
 use larder::{Clock, Entry, Head, Key, Mark, Moment, Result, Stamp, State, Tag, Value};
 
 /// Keeps entries in a map, without bounds.
@@ -201,6 +201,10 @@ impl Store for Plain {
     }
 
     fn scan(&self) -> Option<&dyn Scan> {
+        None
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
         None
     }
 }

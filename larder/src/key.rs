@@ -56,6 +56,14 @@ impl Key {
         }
     }
 
+    /// The slot of this name itself, whatever key it is for: for who has heard no more than the name.
+    pub(crate) fn of_slot(name: impl Into<Box<str>>) -> Self {
+        Self {
+            name: name.into(),
+            whole: None,
+        }
+    }
+
     /// The slot's name: at most 250 bytes, no blanks, no control characters.
     pub fn name(&self) -> &str {
         &self.name

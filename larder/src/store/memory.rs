@@ -15,7 +15,7 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 use super::cells::InSight;
 use super::marks::Stripe;
-use super::{Found, Scan, Scanned, Spaces, Store, Sum, Tags, When};
+use super::{Found, Scan, Scanned, Spaces, Store, Sum, Tags, Watch, When};
 use crate::entry::{Decoded, Entry, Head, Mark, Stamp, Tag, Value};
 use crate::{Clock, Error, ErrorKind, Key, Moment, Result};
 
@@ -502,6 +502,10 @@ impl Store for Memory {
 
     fn scan(&self) -> Option<&dyn Scan> {
         Some(self)
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        None
     }
 }
 

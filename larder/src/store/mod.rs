@@ -10,6 +10,7 @@
 //! | `marks.rs` | leases and markers in this process, within bounds |
 //! | `sql/` | tables of SQLite, PostgreSQL, MySQL and MariaDB |
 //! | `null.rs` | nowhere: for development and for turning a cache off |
+//! | `scan.rs`, `watch.rs` | rarer powers: to list keys, to tell what changes |
 
 pub(crate) mod cells;
 #[cfg(all(feature = "file", unix))]
@@ -27,6 +28,7 @@ mod redis;
 mod scan;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod sql;
+mod watch;
 
 use std::fmt::{Debug, Display};
 use std::sync::Arc;
@@ -56,6 +58,7 @@ pub use sql::{Mysql, MysqlBuilder};
 pub use sql::{Postgres, PostgresBuilder};
 #[cfg(feature = "sqlite")]
 pub use sql::{Sqlite, SqliteBuilder};
+pub use watch::{Ears, News, Watch};
 
 /// When [`Store::put`] may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +183,9 @@ pub trait Store: Debug + Display + Send + Sync + 'static {
 
     /// The power to list keys, if the store has it.
     fn scan(&self) -> Option<&dyn Scan>;
+
+    /// The power to tell what changes, if the store has it.
+    fn watch(&self) -> Option<&dyn Watch>;
 }
 
 macro_rules! forward_to_inner {
@@ -228,6 +234,9 @@ macro_rules! forward_to_inner {
             }
             fn scan(&self) -> Option<&dyn Scan> {
                 (**self).scan()
+            }
+            fn watch(&self) -> Option<&dyn Watch> {
+                (**self).watch()
             }
         }
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Found, Numbers, Scan, Scanned, Store, Sum, Tags, When};
+use super::{Found, Numbers, Scan, Scanned, Store, Sum, Tags, Watch, When};
 use crate::entry::{Entry, Head, Mark, Stamp};
 use crate::{Clock, Key, Moment, Result};
 
@@ -105,6 +105,10 @@ impl Store for Null {
 
     fn scan(&self) -> Option<&dyn Scan> {
         Some(self)
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        None
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::entry::{Entry, Head, Mark, Stamp};
-use crate::store::{Found, Scan, Store, Sum, Tags, When};
+use crate::store::{Found, Scan, Store, Sum, Tags, Watch, When};
 use crate::{Clock, Error, ErrorKind, Key, Moment, Result};
 
 /// Traces and counts the calls of a store; a clone shares the store.
@@ -256,5 +256,9 @@ impl Store for Instrumented {
 
     fn scan(&self) -> Option<&dyn Scan> {
         self.store.scan()
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        self.store.watch()
     }
 }

@@ -13,7 +13,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use crate::entry::{Entry, Head, Mark, Stamp, State, Value};
-use crate::store::{Found, Scan, Store, Sum, Tags, When};
+use crate::store::{Found, Scan, Store, Sum, Tags, Watch, When};
 use crate::{Clock, Error, ErrorKind, Key, Moment, Result};
 
 const INTEGER: u8 = 1;
@@ -290,5 +290,9 @@ impl Store for Signed {
 
     fn scan(&self) -> Option<&dyn Scan> {
         self.store.scan()
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        self.store.watch()
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use larder::store::{Found, Numbers, Scan, Store, Sum, Tags, When};
+use larder::store::{Found, Numbers, Scan, Store, Sum, Tags, Watch, When};
 use larder::{Clock, Entry, Head, Key, Mark, Moment, Result, Stamp, Value};
 
 use crate::own_store::Plain;
@@ -126,6 +126,10 @@ impl Store for Racy {
     }
 
     fn scan(&self) -> Option<&dyn Scan> {
+        None
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
         None
     }
 }

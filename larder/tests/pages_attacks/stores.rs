@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use larder::page::CacheLayer;
-use larder::store::{Found, Memory, Scan, Store, Sum, Tags, When};
+use larder::store::{Found, Memory, Scan, Store, Sum, Tags, Watch, When};
 use larder::{Cache, Clock, Entry, Error, ErrorKind, Head, Key, Mark, Moment, Result};
 use tokio::time::{Instant, sleep};
 
@@ -121,6 +121,10 @@ impl Store for Faulty {
 
     fn scan(&self) -> Option<&dyn Scan> {
         self.memory.scan()
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        None
     }
 }
 

@@ -382,7 +382,12 @@ impl Judge {
         let Near {
             near_for,
             numbers_only,
+            is_watched,
         } = self.near?;
+        if is_watched {
+            // What others do is heard a moment later; what one does oneself holds at once.
+            return (act.process != call.process).then_some(near_for + ROUNDING);
+        }
         let has_tags = value.of_many || value.readings.iter().any(|reading| reading.is_tagged);
         let is_near = call.is_plain || (numbers_only && has_tags);
         let is_heard = act.on == On::Tag || act.process == call.process;

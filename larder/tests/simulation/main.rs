@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `LARDER_SEEDS` | how many courses to run, instead of 10,000 |
 //! | `LARDER_SEED` | one course to run, each of its steps printed |
-//! | `LARDER_SETUP` | `near`: each process has a near store in it; `forgiving`: and goes on without the server |
+//! | `LARDER_SETUP` | `near`: each process has a near store in it; `watched`: which hears of what changes; `forgiving`: and goes on without the server |
 //! | `LARDER_RULE` | a rule to break in it, such as `CheckTags` |
 
 mod judge;
@@ -60,6 +60,13 @@ fn what_the_near_tier_promises_holds_in_every_course() {
     no_breach(Setup::Near(None));
 }
 
+/// With near stores that hear of what changes, however badly: nothing is served that was outdated
+/// elsewhere for longer than the bound, and nothing at all that was outdated by the process itself.
+#[test]
+fn what_the_watched_tier_promises_holds_in_every_course() {
+    no_breach(Setup::Watched(None));
+}
+
 /// Whoever goes on without the server serves nothing old when it is back.
 #[test]
 fn what_the_engine_promises_holds_in_every_course_of_those_who_forgive() {
@@ -87,7 +94,12 @@ fn no_breach(setup: Setup) {
 #[test]
 fn one_seed_is_one_course() {
     hush();
-    for setup in [Setup::Plain(None), Setup::Near(None), Setup::Forgiving] {
+    for setup in [
+        Setup::Plain(None),
+        Setup::Near(None),
+        Setup::Watched(None),
+        Setup::Forgiving,
+    ] {
         for seed in 0..200 {
             let record = || world::record(seed, setup);
             assert_eq!(record(), record(), "{setup:?}, seed {seed}");
@@ -103,6 +115,7 @@ fn one_course_step_by_step() {
     hush();
     let sound = match std::env::var("LARDER_SETUP").as_deref() {
         Ok("near") => Setup::Near(None),
+        Ok("watched") => Setup::Watched(None),
         Ok("forgiving") => Setup::Forgiving,
         _ => Setup::Plain(None),
     };
@@ -161,4 +174,11 @@ rules! {
     Near(NearRule::MarkBeforeTheQuestion) is_missed_when_broken as a_refill_without_a_mark_is_noticed,
     Near(NearRule::DropAfterTheWrite) is_missed_when_broken as a_near_slot_not_dropped_is_noticed,
     Near(NearRule::AskForNumbers) is_missed_when_broken as numbers_older_than_the_entry_are_noticed,
+    Watched(NearRule::TrustWhileHeard) is_missed_when_broken as trust_in_a_silent_watch_is_noticed,
+    Watched(NearRule::ForgetWhenLost) is_missed_when_broken as copies_kept_over_a_lost_watch_are_noticed,
+    Watched(NearRule::DropWhenTold) is_missed_when_broken as a_message_that_drops_nothing_is_noticed,
+    Watched(NearRule::UnmarkWhenTold) is_missed_when_broken as a_refill_overtaken_by_a_message_is_noticed,
+    Watched(NearRule::ForgetNumbersWhenTold) is_missed_when_broken as numbers_kept_over_a_message_are_noticed,
+    Watched(NearRule::NumbersInFlight) is_missed_when_broken as numbers_overtaken_by_a_message_are_noticed,
+    Watched(NearRule::ForgetOwnNumbers) is_missed_when_broken as numbers_that_outlive_ones_own_raise_are_noticed,
 }

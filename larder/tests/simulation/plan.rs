@@ -33,6 +33,8 @@ pub(crate) struct Plan {
 pub(crate) struct Near {
     pub(crate) near_for: Duration,
     pub(crate) numbers_only: bool,
+    /// Whether it hears of what changes.
+    pub(crate) is_watched: bool,
 }
 
 impl Near {
@@ -41,6 +43,7 @@ impl Near {
         Self {
             near_for: ms(pick(&mut chance, &[50, 300, 1000, 5000])),
             numbers_only: chance.bool(),
+            is_watched: false,
         }
     }
 }
@@ -101,6 +104,10 @@ pub(crate) enum Act {
     Snapshot,
     Restart,
     Restore,
+    /// For so long the process hears nothing of what changes, or only afterwards.
+    Cut(Duration),
+    /// For so long nothing that changes finds room on its way to the process.
+    Overflow(Duration),
     /// The process dies, and another begins in its place.
     Crash,
 }
@@ -194,6 +201,37 @@ impl Plan {
             })
             .collect();
         self.steps.extend(reads);
+        self.steps.sort_by_key(|step| step.at);
+        self
+    }
+
+    /// With times in which a process hears nothing, and reads that long for what it should have heard.
+    pub(crate) fn with_silence(mut self, seed: u64) -> Self {
+        if self.kind == Kind::Calm {
+            return self;
+        }
+        let mut chance = Rng::with_seed(seed ^ 0x5eed);
+        let end = self.steps.last().map_or(Duration::ZERO, |step| step.at);
+        let moment = |chance: &mut Rng| end.mul_f64(chance.f64());
+        for _ in 0..chance.usize(..3) {
+            let span = ms(pick(&mut chance, &[20, 200, 900, 3000, 20_000]));
+            let act = match chance.bool() {
+                true => Act::Cut(span),
+                false => Act::Overflow(span),
+            };
+            self.steps.push(Step {
+                at: moment(&mut chance),
+                process: chance.usize(..self.processes),
+                act,
+            });
+        }
+        for _ in 0..chance.usize(..6) {
+            self.steps.push(Step {
+                at: moment(&mut chance) + ms(pick(&mut chance, &[0, 400, 1500, 6000])),
+                process: chance.usize(..self.processes),
+                act: Act::Get(chance.usize(..self.keys.len())),
+            });
+        }
         self.steps.sort_by_key(|step| step.at);
         self
     }

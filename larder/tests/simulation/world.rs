@@ -23,6 +23,8 @@ pub(crate) enum Setup {
     Plain(Option<Rule>),
     /// Each process has a near store before the server.
     Near(Option<NearRule>),
+    /// And that hears of what changes at the server.
+    Watched(Option<NearRule>),
     /// Each process goes on without the server, with a near store before that or without.
     Forgiving,
 }
@@ -32,7 +34,7 @@ impl Setup {
     pub(crate) fn rule(self) -> Option<String> {
         match self {
             Self::Plain(rule) => rule.map(|rule| format!("{rule:?}")),
-            Self::Near(rule) => rule.map(|rule| format!("{rule:?}")),
+            Self::Near(rule) | Self::Watched(rule) => rule.map(|rule| format!("{rule:?}")),
             Self::Forgiving => None,
         }
     }
@@ -40,10 +42,17 @@ impl Setup {
     fn near(self, seed: u64) -> Option<Near> {
         let has_near = match self {
             Self::Plain(_) => false,
-            Self::Near(_) => true,
+            Self::Near(_) | Self::Watched(_) => true,
             Self::Forgiving => seed.is_multiple_of(2),
         };
-        has_near.then(|| Near::draw(seed))
+        let is_watched = match self {
+            Self::Watched(_) => true,
+            _ => matches!(self, Self::Forgiving) && seed.is_multiple_of(4),
+        };
+        has_near.then(|| Near {
+            is_watched,
+            ..Near::draw(seed)
+        })
     }
 
     fn store(self, remote: &Remote, near: Option<Near>) -> Arc<dyn Store> {
@@ -57,7 +66,10 @@ impl Setup {
         if near.numbers_only {
             tiers = tiers.numbers_only();
         }
-        if let Self::Near(Some(rule)) = self {
+        if near.is_watched {
+            tiers = tiers.watched();
+        }
+        if let Self::Near(Some(rule)) | Self::Watched(Some(rule)) = self {
             tiers = tiers.break_rule(rule);
         }
         Arc::new(tiers)
@@ -110,6 +122,7 @@ async fn course(seed: u64, setup: Setup, trace: bool) -> Arc<World> {
     let near = setup.near(seed);
     let plan = Plan::draw(seed);
     let plan = match near {
+        Some(near) if near.is_watched => plan.with_reads(seed).with_silence(seed),
         Some(_) => plan.with_reads(seed),
         None => plan,
     };
@@ -222,6 +235,8 @@ impl World {
                     Act::Snapshot => self.server.take_snapshot(),
                     Act::Restart => self.server.restart(),
                     Act::Restore => self.server.restore().await,
+                    Act::Cut(span) => process.remote.cut_watch(*span),
+                    Act::Overflow(span) => process.remote.overflow_watch(*span),
                     _ => {
                         process.remote.crash();
                         let next = self.start();
@@ -434,6 +449,10 @@ impl World {
     async fn finish(self: &Arc<Self>) {
         self.judge.say(|| "all is well".to_owned());
         self.server.set_faults(Faults::default());
+        // Nobody listens meanwhile: to be told so often that nothing happens takes long.
+        for process in self.processes().iter() {
+            process.remote.cut_watch(Duration::from_secs(140));
+        }
         // Tickets and loads in the background last no longer.
         sleep(Duration::from_secs(150)).await;
         for key in 0..self.plan.keys.len() {

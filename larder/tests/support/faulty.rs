@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use larder::store::{Found, Memory, Scan, Store, Sum, Tags, When};
+use larder::store::{Found, Memory, Scan, Store, Sum, Tags, Watch, When};
 use larder::{Clock, Entry, Error, ErrorKind, Head, Key, Mark, Moment, Result, Stamp};
 use tokio::sync::Notify;
 
@@ -220,5 +220,9 @@ impl Store for Faulty {
 
     fn scan(&self) -> Option<&dyn Scan> {
         self.memory.scan()
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        None
     }
 }

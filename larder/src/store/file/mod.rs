@@ -54,7 +54,7 @@ use self::clearing::Clearing;
 use self::numbers::NumberFiles;
 use self::room::Room;
 use self::usage::{Amount, Usage};
-use super::{Found, Scan, Store, Sum, Tags, When};
+use super::{Found, Scan, Store, Sum, Tags, Watch, When};
 use crate::entry::{Entry, Head, Mark, Stamp, State, Tag, Value};
 use crate::{Clock, ErrorKind, Key, Moment, Result};
 
@@ -391,6 +391,10 @@ impl Store for File {
 
     fn scan(&self) -> Option<&dyn Scan> {
         Some(self)
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        None
     }
 }
 

@@ -74,7 +74,7 @@ use self::reply::{Code, Refusal, Reply};
 use self::request::{Batch, Mode, What};
 use self::ring::Ring;
 use self::slots::{Slot, Verdict};
-use super::{Found, Scan, Store, Sum, Tags, When};
+use super::{Found, Scan, Store, Sum, Tags, Watch, When};
 use crate::entry::{Entry, Head, Mark, Stamp, State};
 use crate::{Clock, ErrorKind, Key, Moment, Result};
 
@@ -460,6 +460,10 @@ impl Store for Memcached {
 
     fn scan(&self) -> Option<&dyn Scan> {
         // A server lists all its keys in one go, and not which of them hold a value.
+        None
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
         None
     }
 }

@@ -57,6 +57,7 @@
 //! | `spread.rs` | how commands reach the servers of their slots |
 //! | `together.rs` | several servers asked at once |
 //! | `glob.rs` | patterns |
+//! | `watch.rs` | telling what changes |
 
 mod act;
 mod address;
@@ -80,6 +81,7 @@ mod sentinels;
 mod slots;
 mod spread;
 mod together;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -91,10 +93,10 @@ use redis::{Cmd, Pipeline, Value as Reply, cmd};
 use self::act::Again;
 pub use self::builder::RedisBuilder;
 use self::cluster::Cluster;
-use self::connection::{Connector, Link};
+use self::connection::{Connector, Link, Role};
 use self::frames::{Life, bare, condition, entry_of, fits, frame, is_bare, too_large};
 use self::spread::Answer;
-use super::{Found, Numbers, Scan, Store, Sum, Tags, When};
+use super::{Found, Numbers, Scan, Store, Sum, Tags, Watch, When};
 use crate::entry::{Entry, Head, Mark, Stamp, State};
 use crate::{Clock, ErrorKind, Key, Moment, Result};
 
@@ -526,6 +528,12 @@ impl Store for Redis {
 
     fn scan(&self) -> Option<&dyn Scan> {
         Some(self)
+    }
+
+    // One server, which is read itself: a replica may give what is older than what was told.
+    fn watch(&self) -> Option<&dyn Watch> {
+        let is_one = self.1.is_none() && matches!(self.0.role, Role::Alone);
+        (is_one && self.0.replicas.is_none()).then_some(self as _)
     }
 }
 

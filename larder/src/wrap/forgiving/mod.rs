@@ -26,7 +26,7 @@ use self::doubt::Doubtful;
 use self::owed::{Act, Owed};
 use self::turn::{Failed, is_uncertain};
 use crate::entry::{Entry, Head, Mark, Stamp, State};
-use crate::store::{Found, Numbers, Scan, Store, Sum, Tags, When};
+use crate::store::{Found, Numbers, Scan, Store, Sum, Tags, Watch, When};
 use crate::{Clock, Error, ErrorKind, Key, Moment, Result, Tag};
 
 /// Goes on without a store that fails, and makes up for what it missed; a clone shares all.
@@ -510,5 +510,9 @@ impl Store for Forgiving {
 
     fn scan(&self) -> Option<&dyn Scan> {
         self.store.scan()
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        self.store.watch()
     }
 }

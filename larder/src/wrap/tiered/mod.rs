@@ -15,22 +15,33 @@
 //! refilled while the write is on its way. Before, too: a caller that goes away midway never comes to
 //! the second drop, a near store that cannot drop is told before anything is sent, and who reads
 //! while the write is on its way does not go on reading the copy.
+//!
+//! *What a message does.* A watched tier drops the slot, and the mark of a refill, as a write of this
+//! process does. So a refill that was overtaken by a change elsewhere is refused.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `hearing.rs` | what is heard of the far store, and how long it is trusted |
+//! | `rules.rs` | what a simulation can break |
 
+mod hearing;
 mod rules;
 
+use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::hearing::{Hearing, Watched};
 #[cfg(feature = "simulation")]
 pub use self::rules::NearRule;
 #[cfg(not(feature = "simulation"))]
 use self::rules::NearRule;
 use self::rules::Rules;
 use crate::entry::{Copied, Entry, Head, Mark, Stamp, State, Value};
-use crate::store::{Found, Scan, Store, Sum, Tags, When};
+use crate::store::{Found, Scan, Store, Sum, Tags, Watch, When};
 use crate::{Clock, Key, Moment, Result};
 
 /// How long a refill may take before another may begin.
@@ -51,7 +62,10 @@ const REFILL: Duration = Duration::from_secs(1);
 /// | `get`, `get_many`, pages | yes | tags: the promise holds; keys, and values without tags: bounded |
 /// | `has`, `ttl` | no | current |
 ///
-/// The numbers of tags are always read at the far store, after the value. What is made of a bounded
+/// Under [`watched`](Self::watched), while the far store can be heard, all but `has` and `ttl` may come from
+/// the near store for as long as a copy lives, and keys and tags are both bounded.
+///
+/// Else the numbers of tags are always read at the far store, after the value. What is made of a bounded
 /// hit and kept lives as long as it says: a load that must not begin with an outdated value reads it
 /// by `fetch`.
 ///
@@ -77,6 +91,8 @@ pub struct Tiered {
     far: Arc<dyn Store>,
     near_for: Duration,
     numbers_only: bool,
+    /// Made with the first use, when all is set.
+    watched: Option<Arc<OnceLock<Watched>>>,
     rules: Rules,
 }
 
@@ -88,6 +104,7 @@ impl Tiered {
             far: Arc::new(far),
             near_for: Duration::from_secs(1),
             numbers_only: false,
+            watched: None,
             rules: Rules::default(),
         }
     }
@@ -117,6 +134,53 @@ impl Tiered {
         self
     }
 
+    /// Listens to what changes at the far store, and serves copies for as long as they live without
+    /// asking: to plain reads, pages, `fetch` and its like. Default: off.
+    ///
+    /// Needs a far store that can be [watched](Store::watch): one server of Redis 6 or later, or of Valkey,
+    /// that is not read through replicas. With others, clusters and sentinels among them, and where the connection cannot be made, the tier
+    /// works as if this were off, and says so in the log.
+    ///
+    /// *What is bounded.* That another process has changed a key or invalidated a tag is heard a moment
+    /// after it was acknowledged there, and [`near_for`](Self::near_for) later at most, however the
+    /// connection fails: every quarter of it the far store has to say that all is told, and copies
+    /// that are not covered by that are not served. What this process itself does holds at once.
+    ///
+    /// *What it costs.* One more connection, and on Redis a message for each key that changes on the
+    /// whole server. Values with tags are kept near as well, and the numbers of ten thousand tags.
+    ///
+    /// ```
+    /// use larder::{store::Memory, wrap::Tiered};
+    ///
+    /// let far = Memory::new(); // a `store::Redis` in earnest
+    /// let tiers = Tiered::new(Memory::new(), far).watched();
+    /// ```
+    #[must_use]
+    pub fn watched(mut self) -> Self {
+        self.watched = Some(Arc::default());
+        self
+    }
+
+    /// What is heard of the far store.
+    fn hearing(&self) -> Option<&Hearing> {
+        self.listener().map(|listener| &*listener.hearing)
+    }
+
+    fn listener(&self) -> Option<&Watched> {
+        let new = || {
+            let (near, clock) = (Arc::clone(&self.near), self.far.clock().clone());
+            Watched::new(near, clock, self.near_for, self.rules.clone())
+        };
+        self.watched
+            .as_ref()
+            .map(|watched| watched.get_or_init(new))
+    }
+
+    /// Whether copies may be served for as long as they live.
+    fn is_current(&self) -> bool {
+        self.hearing().is_some_and(Hearing::is_current)
+    }
+
     /// Breaks a rule of the near tier, to see that a simulation finds it.
     #[cfg(feature = "simulation")]
     #[must_use]
@@ -130,12 +194,13 @@ impl Tiered {
     }
 
     /// The far store's entry of which `slot` holds a copy that may still be served.
-    fn copied(&self, key: &Key, slot: &Entry) -> Option<Entry> {
+    fn copied(&self, key: &Key, slot: &Entry, is_current: bool) -> Option<Entry> {
         let now = self.now();
         let Some(Value::Bytes(frame)) = &slot.value else {
             return None;
         };
-        if !slot.is_live(now) || slot.state_at(now) != State::Idle {
+        let may = slot.is_live(now) || is_current && slot.is_within_grace(now);
+        if !may || slot.state_at(now) != State::Idle {
             return None;
         }
         let mut entry = Entry::from_frame(frame, key, 0).filter(|entry| !entry.unreadable)?;
@@ -148,29 +213,39 @@ impl Tiered {
         let now = self.now();
         // From the question on, not the answer: what was written meanwhile is not in it.
         let until = asked.plus(self.near_for).min(entry.fresh_until);
+        // Past that, it is there for those whom a watch covers.
+        let kept_until = match self.watched {
+            Some(_) => entry.fresh_until,
+            None => until,
+        };
         let may = entry.is_live(now)
             && entry.state_at(now) == State::Idle
             && !entry.unreadable
             && !entry.is_plain()
-            && until > now;
+            && kept_until > now;
         let copy = || {
             let frame = Value::Bytes(entry.to_frame(key, 0));
-            Entry::new(self.far.clock(), frame).fresh_until(until)
+            let mut copy = Entry::new(self.far.clock(), frame).fresh_until(until);
+            copy.stale_until = kept_until;
+            copy
         };
         may.then(copy)
     }
 
     /// What the near store says about `keys`, and what is to be done about each.
-    async fn plan(&self, keys: &[Key], checks_tags: bool) -> Vec<Plan> {
+    async fn plan(&self, keys: &[Key], checks_tags: bool, is_current: bool) -> Vec<Plan> {
         // A near store that fails is none: the far one has it all.
-        let slots = match self.near.get(keys, None).await {
+        let slots = match self.near.get(&near_keys(keys), None).await {
             Ok(found) => found.entries,
             Err(_) => return keys.iter().map(|_| Plan::Ask).collect(),
         };
         let mut plans = Vec::with_capacity(keys.len());
         for (key, slot) in keys.iter().zip(slots) {
-            let copied = slot.as_ref().and_then(|slot| self.copied(key, slot));
-            let may = |entry: &Entry| !checks_tags || (self.numbers_only && entry.tags.is_some());
+            let copied = slot
+                .as_ref()
+                .and_then(|slot| self.copied(key, slot, is_current));
+            let by_numbers = |entry: &Entry| self.numbers_only && entry.tags.is_some();
+            let may = |entry: &Entry| !checks_tags || is_current || by_numbers(entry);
             plans.push(match copied {
                 Some(entry) if may(&entry) => Plan::Serve(entry),
                 Some(entry) => Plan::Compare(entry.stamp),
@@ -201,7 +276,7 @@ impl Tiered {
             until: now.plus(REFILL),
         };
         let seen = slot.map(|slot| slot.stamp);
-        let marked = self.near.mark(key, seen, mark).await;
+        let marked = self.near.mark(&near_key(key), seen, mark).await;
         marked.is_ok_and(|marked| marked).then_some(mark.stamp)
     }
 
@@ -210,7 +285,7 @@ impl Tiered {
     async fn refill(&self, key: &Key, found: Option<&Entry>, mark: Stamp, asked: Moment) {
         let Some(copy) = found.and_then(|entry| self.copy(key, entry, asked)) else {
             // Perhaps another's mark by now: then a refill is lost, and nothing else.
-            let _ = self.near.delete(std::slice::from_ref(key)).await;
+            self.drop_near(key).await;
             return;
         };
         let when = if self.rules.keep(NearRule::MarkBeforeTheQuestion) {
@@ -218,19 +293,29 @@ impl Tiered {
         } else {
             When::Always
         };
-        if let Err(error) = self.near.put(key, copy, when).await {
+        if let Err(error) = self.near.put(&near_key(key), copy, when).await {
             tracing::debug!(%error, "copy_not_kept");
         }
     }
 
     /// Asks the far store for all that is not served from the near one.
-    async fn ask(&self, keys: &[Key], plans: &[Plan], tags: Option<Tags<'_>>) -> Result<Found> {
+    async fn ask(
+        &self,
+        keys: &[Key],
+        plans: &[Plan],
+        tags: Option<Tags<'_>>,
+        is_current: bool,
+    ) -> Result<Found> {
         let is_far = |plan: &Plan| !matches!(plan, Plan::Serve(_));
         let far = keys.iter().zip(plans).filter(|(_, plan)| is_far(plan));
         let far: Vec<Key> = far.map(|(key, _)| key.clone()).collect();
         if far.is_empty() {
             let ask = self.rules.keep(NearRule::AskForNumbers);
-            let numbers = (!ask).then(|| self.rules.remembered(tags)).flatten();
+            let heard = self.hearing().filter(|_| is_current);
+            let numbers = match (heard, tags) {
+                (Some(hearing), Some(tags)) => hearing.numbers(tags),
+                _ => (!ask).then(|| self.rules.remembered(tags)).flatten(),
+            };
             if tags.is_none() || numbers.is_some() {
                 return Ok(Found {
                     entries: Vec::new(),
@@ -239,9 +324,48 @@ impl Tiered {
             }
         }
         // The numbers come after all entries, those taken from the near store included.
-        let found = self.far.get(&far, tags).await?;
+        let found = self.ask_far(&far, tags).await?;
         self.rules.remember(tags, found.numbers.as_ref());
         Ok(found)
+    }
+
+    /// Asks the far store, and keeps the numbers that it gives.
+    async fn ask_far(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<Found> {
+        let hearing = self
+            .hearing()
+            .map(|hearing| (hearing, hearing.generation()));
+        let found = self.far.get(keys, tags).await?;
+        if let (Some((hearing, generation)), Some(tags), Some(numbers)) =
+            (hearing, tags, &found.numbers)
+        {
+            hearing.remember(tags, numbers, generation);
+        }
+        Ok(found)
+    }
+
+    async fn drop_near(&self, key: &Key) {
+        let _ = self
+            .near
+            .delete(std::slice::from_ref(&*near_key(key)))
+            .await;
+    }
+
+    /// Runs a write of the numbers of `space`; acknowledged only when those that are known are dropped.
+    async fn raising<T>(
+        &self,
+        space: &str,
+        act: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let hearing = self.hearing();
+        let hearing = hearing.filter(|_| self.rules.keep(NearRule::ForgetOwnNumbers));
+        if let Some(hearing) = hearing {
+            hearing.forget_numbers(space);
+        }
+        let done = act.await;
+        if let Some(hearing) = hearing {
+            hearing.forget_numbers(space);
+        }
+        done
     }
 
     /// Does what was planned with what the far store said.
@@ -250,7 +374,7 @@ impl Tiered {
             Plan::Refill(mark) => self.refill(key, found, *mark, asked).await,
             Plan::Compare(stamp) if found.is_none_or(|found| found.stamp != *stamp) => {
                 // Seen to be outdated: nobody is to read it again after what was read now.
-                let _ = self.near.delete(std::slice::from_ref(key)).await;
+                self.drop_near(key).await;
             }
             _ => {}
         }
@@ -262,15 +386,33 @@ impl Tiered {
         keys: &[Key],
         act: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
-        self.near.delete(keys).await?;
+        let near = near_keys(keys);
+        self.near.delete(&near).await?;
         let done = act.await;
         if !self.rules.keep(NearRule::DropAfterTheWrite) {
             return done;
         }
         // Also after an error: what failed may have happened.
-        let dropped = self.near.delete(keys).await;
+        let dropped = self.near.delete(&near).await;
         let done = done?;
         dropped.map(|_| done)
+    }
+}
+
+/// The key of a slot in the near store: its name, which is all that a message tells.
+fn near_key(key: &Key) -> Cow<'_, Key> {
+    if key.is_hashed() {
+        Cow::Owned(Key::of_slot(key.name()))
+    } else {
+        Cow::Borrowed(key)
+    }
+}
+
+fn near_keys(keys: &[Key]) -> Cow<'_, [Key]> {
+    if keys.iter().any(Key::is_hashed) {
+        keys.iter().map(|key| near_key(key).into_owned()).collect()
+    } else {
+        Cow::Borrowed(keys)
     }
 }
 
@@ -299,6 +441,7 @@ impl fmt::Debug for Tiered {
             .field("far", &self.far)
             .field("near_for", &self.near_for)
             .field("numbers_only", &self.numbers_only)
+            .field("is_watched", &self.watched.is_some())
             .finish_non_exhaustive()
     }
 }
@@ -313,23 +456,29 @@ impl Store for Tiered {
     fn get_now(&self, key: &Key) -> Option<Option<Arc<Entry>>> {
         // A far store that need not be waited for is better than any copy.
         self.far.get_now(key).or_else(|| {
-            let slot = self.near.get_now(key)??;
-            let mut entry = self.copied(key, &slot)?;
-            entry.copied = Copied(true);
-            Some(Some(Arc::new(entry)))
+            let slot = self.near.get_now(&near_key(key))??;
+            let is_current = self.is_current();
+            let mut copy = self.copied(key, &slot, is_current)?;
+            // For a fetch only what a watch covers is as good as the far store's word.
+            copy.copied = Copied(!is_current);
+            Some(Some(Arc::new(copy)))
         })
     }
 
     async fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<Found> {
         if keys.is_empty() {
-            return self.far.get(keys, tags).await;
+            return self.ask_far(keys, tags).await;
+        }
+        let is_current = self.is_current();
+        if let Some(listener) = self.listener().filter(|_| !is_current) {
+            listener.listen(&self.far);
         }
         let asked = self.now();
-        let plans = self.plan(keys, tags.is_some()).await;
+        let plans = self.plan(keys, tags.is_some(), is_current).await;
         let Found {
             entries: answers,
             numbers,
-        } = match self.ask(keys, &plans, tags).await {
+        } = match self.ask(keys, &plans, tags, is_current).await {
             Ok(found) => found,
             Err(error) => {
                 for (key, plan) in keys.iter().zip(&plans) {
@@ -385,7 +534,7 @@ impl Store for Tiered {
 
     // A copy says from which numbers it is good, and the numbers are asked of the far store.
     async fn raise(&self, tags: Tags<'_>) -> Result<u64> {
-        self.far.raise(tags).await
+        self.raising(tags.space, self.far.raise(tags)).await
     }
 
     async fn delete(&self, keys: &[Key]) -> Result<Vec<Option<Head>>> {
@@ -394,17 +543,26 @@ impl Store for Tiered {
 
     async fn clear(&self, scope: &str, space: &str) -> Result<()> {
         self.near.clear(scope, space).await?;
-        let cleared = self.far.clear(scope, space).await;
+        let cleared = self.raising(space, self.far.clear(scope, space)).await;
         let dropped = self.near.clear(scope, space).await;
         cleared.and(dropped)
     }
 
     async fn close(&self) -> Result<()> {
+        if let Some(listener) = self.watched.as_ref().and_then(|watched| watched.get()) {
+            listener.stop();
+        }
         let far = self.far.close().await;
         far.and(self.near.close().await)
     }
 
     fn scan(&self) -> Option<&dyn Scan> {
         self.far.scan()
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        // The near store may still have what the far one has told of: who copies from here would
+        // keep it.
+        None
     }
 }

@@ -24,6 +24,20 @@ pub enum NearRule {
     DropAfterTheWrite,
     /// The numbers of tags are asked of the far store after the entry, however near that is.
     AskForNumbers,
+    /// Copies are served past `near_for` only while the watch is current.
+    TrustWhileHeard,
+    /// All is forgotten when the watch was lost, before it is trusted again.
+    ForgetWhenLost,
+    /// A copy is dropped when its slot is told to have changed.
+    DropWhenTold,
+    /// So is the mark of a refill.
+    UnmarkWhenTold,
+    /// Numbers are dropped when those of their space are told to have changed.
+    ForgetNumbersWhenTold,
+    /// Numbers that were asked for before a change was told are not kept.
+    NumbersInFlight,
+    /// Numbers are dropped when this process raises them.
+    ForgetOwnNumbers,
 }
 
 /// The rules that are in force.

@@ -48,7 +48,7 @@ use super::outbox::{self, Outgoing, Waiting, settle};
 use super::row::{self, Row, after_all, moment, ms, room_for, stamp};
 use super::settings::Settings;
 use crate::entry::{Entry, Head, Mark, Stamp};
-use crate::store::{Found, Scan, Scanned, Store, Sum, Tags, When};
+use crate::store::{Found, Scan, Scanned, Store, Sum, Tags, Watch, When};
 use crate::{Clock, ErrorKind, Key, Moment, Result};
 
 /// How often an act is tried that clashed with another transaction.
@@ -610,6 +610,10 @@ impl Store for Mysql {
 
     fn scan(&self) -> Option<&dyn Scan> {
         Some(self)
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        None
     }
 }
 

@@ -52,7 +52,7 @@ use super::row::{self, Row, after_all, fits, ms, room_for, stamp};
 use super::settings::Settings;
 use super::statements::Ask;
 use crate::entry::{Entry, Head, Mark, Stamp, Tag};
-use crate::store::{Found, Numbers, Scan, Scanned, Store, Sum, Tags, When};
+use crate::store::{Found, Numbers, Scan, Scanned, Store, Sum, Tags, Watch, When};
 use crate::{Clock, ErrorKind, Key, Moment, Result};
 
 /// How often an act is tried that clashed with another transaction.
@@ -502,6 +502,10 @@ impl Store for Postgres {
 
     fn scan(&self) -> Option<&dyn Scan> {
         Some(self)
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        None
     }
 }
 

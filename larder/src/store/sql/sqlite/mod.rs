@@ -43,7 +43,7 @@ use super::outbox::{self, Outgoing, Waiting, settle};
 use super::row::{Row, after_all, fits, stamp};
 use super::settings::Settings;
 use crate::entry::{Entry, Head, Mark, Stamp};
-use crate::store::{Found, Numbers, Scan, Scanned, Store, Sum, Tags, When};
+use crate::store::{Found, Numbers, Scan, Scanned, Store, Sum, Tags, Watch, When};
 use crate::{Clock, Error, ErrorKind, Key, Moment, Result};
 
 /// Keys that a caller reads by itself; more are read by a thread.
@@ -433,6 +433,10 @@ impl Store for Sqlite {
 
     fn scan(&self) -> Option<&dyn Scan> {
         Some(self)
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        None
     }
 }
 

@@ -26,14 +26,17 @@
 //! # }
 //! ```
 
+mod watch;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::watch::{Lines, Session};
 use crate::entry::{Entry, Head, Mark, Tag};
-use crate::store::{Found, Memory, Scan, Store, Sum, Tags, When};
+use crate::store::{Found, Memory, News, Scan, Store, Sum, Tags, Watch, When};
 use crate::{Clock, Error, ErrorKind, Key, Moment, Result, State};
 
 /// How many times longer than usual a rare delay is.
@@ -79,6 +82,8 @@ struct Content {
     memory: Memory,
     faults: Faults,
     snapshot: Vec<(Key, Arc<Entry>)>,
+    /// Who listens.
+    sessions: Vec<Session>,
 }
 
 /// What becomes of one act.
@@ -108,6 +113,7 @@ impl Server {
             memory: memory(&clock),
             faults: Faults::default(),
             snapshot: Vec::new(),
+            sessions: Vec::new(),
         };
         Self(Arc::new(Inner {
             clock,
@@ -120,6 +126,7 @@ impl Server {
     pub fn connect(&self) -> Remote {
         Remote {
             clock: self.0.clock.process(),
+            lines: Lines::default(),
             server: self.clone(),
         }
     }
@@ -133,6 +140,7 @@ impl Server {
     pub fn restart(&self) {
         self.say(|| "server restarts".to_owned());
         self.content().memory = memory(&self.0.clock);
+        self.close_sessions();
     }
 
     /// Keeps what is there, for [`restore`](Self::restore).
@@ -157,12 +165,14 @@ impl Server {
             }
         }
         self.content().memory = memory;
+        self.close_sessions();
     }
 
     /// Forgets the oldest half of the tags' numbers, as stores do that hold too many.
     pub fn forget_numbers(&self) {
         self.say(|| "server forgets numbers".to_owned());
         self.content().memory.forget_numbers();
+        self.publish(&[News::Space("".into())]);
     }
 
     /// Loses the numbers of all tag spaces, as a server does that evicts them: the next to ask begins
@@ -170,6 +180,7 @@ impl Server {
     pub fn lose_numbers(&self) {
         self.say(|| "server loses numbers".to_owned());
         self.content().memory.lose_numbers();
+        self.publish(&[News::Space("".into())]);
     }
 
     /// Removes what has expired, as stores do now and then.
@@ -247,6 +258,7 @@ impl fmt::Debug for Server {
 pub struct Remote {
     server: Server,
     clock: Clock,
+    lines: Lines,
 }
 
 impl Remote {
@@ -272,6 +284,22 @@ impl Remote {
         Fut: Future<Output = Result<R>> + Send,
         R: fmt::Debug + Send + 'static,
     {
+        self.change(what, Vec::new(), |_| false, act).await
+    }
+
+    /// The same for an act that those who listen are told of, if by its answer it `changes` something.
+    async fn change<F, Fut, R>(
+        &self,
+        what: impl FnOnce() -> String,
+        news: Vec<News>,
+        changes: fn(&R) -> bool,
+        act: F,
+    ) -> Result<R>
+    where
+        F: FnOnce(Memory) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<R>> + Send,
+        R: fmt::Debug + Send + 'static,
+    {
         let fate = self.server.fate();
         let (server, fault) = (self.server.clone(), fate.fault);
         let what = self.server.0.log.map(|_| what());
@@ -284,6 +312,9 @@ impl Remote {
         let acting = tokio::spawn(async move {
             pause(fate.before).await;
             let done = act(server.memory()).await;
+            if done.as_ref().is_ok_and(changes) {
+                server.publish(&news);
+            }
             server.say(|| format!("{}: {done:?} {fault:?}", what.as_deref().unwrap_or("")));
             pause(fate.after).await;
             done
@@ -316,6 +347,10 @@ impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("remote")
     }
+}
+
+fn changed(key: &Key) -> News {
+    News::Changed(vec![key.name().into()])
 }
 
 /// Tags, to be sent.
@@ -379,16 +414,21 @@ impl Store for Remote {
     async fn put(&self, key: &Key, entry: Entry, when: When) -> Result<bool> {
         let sent = key.clone();
         let what = self.server.0.log.map(|_| format!("{entry:?}"));
-        self.act(
+        self.change(
             || format!("put {key:?} {when:?} {}", what.unwrap_or_default()),
+            vec![changed(key)],
+            |put| *put,
             async move |memory: Memory| memory.put(&sent, entry, when).await,
         )
         .await
     }
 
     async fn put_many(&self, entries: Vec<(Key, Entry)>) -> Result<Vec<usize>> {
-        self.act(
+        let news = entries.iter().map(|(key, _)| changed(key)).collect();
+        self.change(
             || "put_many".to_owned(),
+            news,
+            |_| true,
             async move |memory: Memory| memory.put_many(entries).await,
         )
         .await
@@ -396,8 +436,10 @@ impl Store for Remote {
 
     async fn mark(&self, key: &Key, seen: Option<crate::Stamp>, mark: Mark) -> Result<bool> {
         let sent = key.clone();
-        self.act(
+        self.change(
             || format!("mark {key:?} {seen:?} {mark:?}"),
+            vec![changed(key)],
+            |marked| *marked,
             async move |memory: Memory| memory.mark(&sent, seen, mark).await,
         )
         .await
@@ -405,8 +447,10 @@ impl Store for Remote {
 
     async fn touch(&self, key: &Key, fresh_until: Moment) -> Result<Option<Head>> {
         let sent = key.clone();
-        self.act(
+        self.change(
             || format!("touch {key:?}"),
+            vec![changed(key)],
+            Option::is_some,
             async move |memory: Memory| memory.touch(&sent, fresh_until).await,
         )
         .await
@@ -414,8 +458,10 @@ impl Store for Remote {
 
     async fn add_to(&self, key: &Key, delta: i64) -> Result<Sum> {
         let sent = key.clone();
-        self.act(
+        self.change(
             || format!("add_to {key:?} {delta}"),
+            vec![changed(key)],
+            |_| true,
             async move |memory: Memory| memory.add_to(&sent, delta).await,
         )
         .await
@@ -423,8 +469,10 @@ impl Store for Remote {
 
     async fn raise(&self, tags: Tags<'_>) -> Result<u64> {
         let sent = Named::from(tags);
-        self.act(
+        self.change(
             || format!("raise {:?}", tags.names),
+            vec![News::Space(tags.space.into())],
+            |_| true,
             async move |memory: Memory| memory.raise(sent.tags()).await,
         )
         .await
@@ -432,17 +480,22 @@ impl Store for Remote {
 
     async fn delete(&self, keys: &[Key]) -> Result<Vec<Option<Head>>> {
         let sent = keys.to_vec();
-        self.act(
+        self.change(
             || format!("delete {keys:?}"),
+            keys.iter().map(changed).collect(),
+            |_| true,
             async move |memory: Memory| memory.delete(&sent).await,
         )
         .await
     }
 
     async fn clear(&self, scope: &str, space: &str) -> Result<()> {
+        let news = vec![News::Space(space.into()), News::Scope(scope.into())];
         let (sent, space) = (scope.to_owned(), space.to_owned());
-        self.act(
+        self.change(
             || format!("clear {scope}"),
+            news,
+            |()| true,
             async move |memory: Memory| memory.clear(&sent, &space).await,
         )
         .await
@@ -454,5 +507,9 @@ impl Store for Remote {
 
     fn scan(&self) -> Option<&dyn Scan> {
         None
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        Some(self)
     }
 }
