@@ -377,6 +377,8 @@ thread_local! {
 }
 
 fn main() {
+    // Before any server is started: a wrong argument ends the process here.
+    let arguments = Arguments::from_args();
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if !DECLINING.get() {
@@ -466,7 +468,7 @@ fn main() {
     });
     let trials = trials.chain(null).chain(large).chain(racy);
     let trials = trials.chain([listed, example]).collect();
-    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
+    let conclusion = libtest_mimic::run(&arguments, trials);
     drop((
         server, cluster, watched, file, postgres, mariadb, memcached, spacious,
     ));

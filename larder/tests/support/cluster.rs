@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -156,6 +157,7 @@ fn start_node(arguments: &[&str]) -> RedisServer {
 pub(crate) struct Watched {
     pub(crate) servers: Vec<RedisServer>,
     sentinels: Vec<(u16, Child)>,
+    folder: PathBuf,
 }
 
 impl Watched {
@@ -172,12 +174,14 @@ impl Watched {
         let port = primary.port().to_string();
         let follows = ["--replicaof", "127.0.0.1", &port];
         let replica = RedisServer::start_with(&[&quick[..], arguments, &follows].concat());
+        let folder = new_folder();
         let sentinels = (0..3)
-            .map(|_| start_sentinel(primary.port(), lines))
+            .map(|_| start_sentinel(&folder, primary.port(), lines))
             .collect();
         Self {
             servers: vec![primary, replica],
             sentinels,
+            folder,
         }
     }
 
@@ -252,13 +256,14 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         self.kill_sentinels();
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
-fn start_sentinel(primary: u16, lines: &[&str]) -> (u16, Child) {
+fn start_sentinel(folder: &Path, primary: u16, lines: &[&str]) -> (u16, Child) {
     for _ in 0..5 {
-        let (port, folder) = (free_port(), new_folder());
-        let file = folder.join("sentinel.conf");
+        let port = free_port();
+        let file = folder.join(format!("{port}.conf"));
         let text = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\n\
              sentinel monitor main 127.0.0.1 {primary} 2\n\
