@@ -226,5 +226,6 @@ fn signal(name: &str, process: u32) {
     let status = Command::new("kill")
         .args([format!("-{name}"), process.to_string()])
         .status();
-    assert!(status.expect("`kill` is there").success());
+    // A child of the server may have ended by itself meanwhile.
+    let _ = status.expect("`kill` is there");
 }
