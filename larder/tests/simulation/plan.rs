@@ -31,6 +31,7 @@ pub(crate) struct Plan {
 /// The near tier of each process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Near {
+    #[expect(clippy::struct_field_names, reason = "it is the setting's name")]
     pub(crate) near_for: Duration,
     pub(crate) numbers_only: bool,
     /// Whether it hears of what changes.
@@ -215,9 +216,10 @@ impl Plan {
         let moment = |chance: &mut Rng| end.mul_f64(chance.f64());
         for _ in 0..chance.usize(..3) {
             let span = ms(pick(&mut chance, &[20, 200, 900, 3000, 20_000]));
-            let act = match chance.bool() {
-                true => Act::Cut(span),
-                false => Act::Overflow(span),
+            let act = if chance.bool() {
+                Act::Cut(span)
+            } else {
+                Act::Overflow(span)
             };
             self.steps.push(Step {
                 at: moment(&mut chance),

@@ -235,8 +235,8 @@ impl World {
                     Act::Snapshot => self.server.take_snapshot(),
                     Act::Restart => self.server.restart(),
                     Act::Restore => self.server.restore().await,
-                    Act::Cut(span) => process.remote.cut_watch(*span),
-                    Act::Overflow(span) => process.remote.overflow_watch(*span),
+                    Act::Cut(lasts) => process.remote.cut_watch(*lasts),
+                    Act::Overflow(lasts) => process.remote.overflow_watch(*lasts),
                     _ => {
                         process.remote.crash();
                         let next = self.start();
