@@ -1,11 +1,12 @@
 //! Triggers of PostgreSQL: whoever writes, and however.
 
 use larder::outbox::Outbox;
-use larder::store::Memory;
+use larder::store::{Memory, Redis};
+use larder::wrap::Tiered;
 use larder::{Cache, ErrorKind};
 
-use crate::ground::{Database, Writer, until};
-use crate::support::{Kind, SqlServer};
+use crate::ground::{Database, HOUR, LONG, Writer, until};
+use crate::support::{Kind, RedisServer, SqlServer};
 
 const NO_TAGS: [&str; 0] = [];
 
@@ -350,5 +351,45 @@ async fn a_notice_wakes_and_a_listener_that_was_away_catches_up() {
     assert!(!is_gone().await);
     run("ALTER ROLE drainer LOGIN").await;
     until("catching up", is_gone).await;
+    draining.close().await;
+}
+
+#[tokio::test]
+async fn a_near_tier_elsewhere_hears_of_a_row_that_raw_sql_has_written() {
+    // The whole way: a trigger, the outbox, `NOTIFY`, whoever drains, Redis, and a watched near tier in
+    // another process, whose copy would live for an hour.
+    let (database, redis) = (Database::postgres(), RedisServer::start());
+    let (table, mut writer) = objects(&database).await;
+    let process = || {
+        let tiers = Tiered::new(Memory::new(), Redis::lazy(redis.url()).unwrap());
+        Cache::new(tiers.near_for(LONG).watched())
+    };
+    let (drains, holds) = (process(), process());
+    // Woken by `NOTIFY`, not by the hour.
+    let outbox = Outbox::lazy(database.url()).unwrap().poll_every(HOUR);
+    outbox
+        .watch(&table, ["objects", "object:{id}"])
+        .await
+        .unwrap();
+    let draining = outbox.run([drains]);
+
+    let fetch = async |text: &'static str| {
+        let load = move || async move { Ok::<_, std::convert::Infallible>(text.to_owned()) };
+        let fetch = holds.fetch("object 1", load).tags(["object:1"]).ttl(HOUR);
+        fetch.await.unwrap()
+    };
+    assert_eq!(fetch("a").await, "a");
+    // Served near from now on.
+    until("a copy that is served near", async || {
+        let before = redis.reads();
+        assert_eq!(fetch("not loaded").await, "a");
+        redis.reads() == before
+    })
+    .await;
+
+    writer
+        .run(&format!("UPDATE {table} SET kind = 'z' WHERE id = 1"))
+        .await;
+    until("the near tier has heard", async || fetch("z").await == "z").await;
     draining.close().await;
 }

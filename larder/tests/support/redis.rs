@@ -143,6 +143,22 @@ impl RedisServer {
         false
     }
 
+    /// How many reads it has answered: of entries, numbers, or by scripts.
+    pub(crate) fn reads(&self) -> u64 {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server runs");
+        let asked = stream.write_all(b"INFO commandstats\r\nQUIT\r\n");
+        let mut stats = String::new();
+        let read = asked.and_then(|()| stream.read_to_string(&mut stats));
+        read.expect("the server answers");
+        let calls = |name: &str| -> u64 {
+            let start = format!("cmdstat_{name}:calls=");
+            let line = stats.lines().find_map(|line| line.strip_prefix(&start));
+            let count = line.and_then(|line| line.split(',').next());
+            count.map_or(0, |count| count.parse().expect("a number"))
+        };
+        ["mget", "hmget", "evalsha"].into_iter().map(calls).sum()
+    }
+
     /// Whether it answers on its port; "please log in" is an answer too, "loading" is not yet one.
     fn answers(&self) -> bool {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else {

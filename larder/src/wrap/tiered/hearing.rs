@@ -153,7 +153,10 @@ impl Hearing {
         if !self.rules.keep(NearRule::TrustWhileHeard) {
             return self.is_covered.load(Ordering::Acquire);
         }
-        self.trusted_until.load(Ordering::Acquire) > self.clock.now().as_millis()
+        let until = self.trusted_until.load(Ordering::Acquire);
+        let now = self.clock.now();
+        // Further off than it can have been set: the clock was put back.
+        until > now.as_millis() && until <= Moment::plus(now, self.near_for).as_millis()
     }
 
     /// The watch is lost; whether there was one.
@@ -289,7 +292,7 @@ impl Ears for Hearing {
                 if self.is_covered.load(Ordering::Acquire) {
                     let until = Moment::plus(moment, self.near_for);
                     self.trusted_until
-                        .fetch_max(until.as_millis(), Ordering::AcqRel);
+                        .store(until.as_millis(), Ordering::Release);
                 }
                 return;
             }
