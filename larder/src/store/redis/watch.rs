@@ -52,8 +52,8 @@ impl Watch for Redis {
                 let mut connection = connection.clone();
                 cmd("PING").query_async::<String>(&mut connection).await
             };
-            let pong = clock.timeout(self.0.timeout, ping);
-            match self.hear_until(pong, &mut pushed, ears).await? {
+            let answer = clock.timeout(self.0.timeout, ping);
+            match self.hear_until(answer, &mut pushed, ears).await? {
                 // What came before the pong is in the queue before it.
                 Some(Some(Ok(_))) => {
                     while let Ok(message) = pushed.messages.try_recv() {
