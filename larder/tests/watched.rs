@@ -14,7 +14,7 @@ use larder::{Cache, Ttl};
 use support::RedisServer;
 use tokio::time::{Instant, sleep};
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 /// Long enough for a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -30,6 +30,10 @@ pub(crate) struct Plan {
 
 /// The near tier of each process.
 #[derive(Debug, Clone, Copy)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "`near_for` is the name of the setting"
+)]
 pub(crate) struct Near {
     pub(crate) near_for: Duration,
     pub(crate) numbers_only: bool,
@@ -215,9 +219,10 @@ impl Plan {
         let moment = |chance: &mut Rng| end.mul_f64(chance.f64());
         for _ in 0..chance.usize(..3) {
             let span = ms(pick(&mut chance, &[20, 200, 900, 3000, 20_000]));
-            let act = match chance.bool() {
-                true => Act::Cut(span),
-                false => Act::Overflow(span),
+            let act = if chance.bool() {
+                Act::Cut(span)
+            } else {
+                Act::Overflow(span)
             };
             self.steps.push(Step {
                 at: moment(&mut chance),

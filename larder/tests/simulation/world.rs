@@ -235,8 +235,8 @@ impl World {
                     Act::Snapshot => self.server.take_snapshot(),
                     Act::Restart => self.server.restart(),
                     Act::Restore => self.server.restore().await,
-                    Act::Cut(span) => process.remote.cut_watch(*span),
-                    Act::Overflow(span) => process.remote.overflow_watch(*span),
+                    Act::Cut(long) => process.remote.cut_watch(*long),
+                    Act::Overflow(long) => process.remote.overflow_watch(*long),
                     _ => {
                         process.remote.crash();
                         let next = self.start();

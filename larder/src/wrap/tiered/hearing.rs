@@ -26,7 +26,7 @@ use crate::{Clock, ErrorKind, Key, Moment};
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a store is left alone that cannot be watched.
-const UNSUPPORTED_PAUSE: Duration = Duration::from_secs(60);
+const UNSUPPORTED_PAUSE: Duration = Duration::from_mins(1);
 /// Tags whose numbers are kept; past that, they are asked for anew.
 const MOST_TAGS: usize = 10_000;
 
