@@ -9,8 +9,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use faulty::{Faulty, How};
-use larder::store::{Memory, Store, Sum, Tags, When};
-use larder::wrap::Tiered;
+use larder::store::{Memory, News, Store, Sum, Tags, When};
+use larder::wrap::{NearRule, Tiered};
 use larder::{Cache, Clock, Entry, ErrorKind, Key, Value};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -378,4 +378,80 @@ async fn a_value_kept_decoded_is_decoded_once_near_as_well() {
         .unwrap();
 
     assert!(std::sync::Arc::ptr_eq(&first, &second));
+}
+
+/// A watched tier, and one in which a rule is broken, with a copy of "old" near.
+async fn watched(broken: Option<NearRule>, tags: &[&str]) -> (Ground, Cache) {
+    let ground = Ground::with(|tiers| match broken {
+        Some(rule) => tiers.watched().break_rule(rule),
+        None => tiers.watched(),
+    });
+    let cache = ground.cache();
+    get(&cache).await;
+    ground
+        .far
+        .tell(News::Current(ground.far.clock().now()))
+        .await;
+    let set = cache.set("k", "old").ttl(3600 * SECOND);
+    set.tags(tags.iter().copied()).await.unwrap();
+    (ground, cache)
+}
+
+#[tokio::test]
+async fn a_watched_copy_is_served_while_the_far_store_says_that_all_is_told() {
+    let (ground, cache) = watched(None, &["t"]).await;
+    fetch(&cache).await;
+    ground.elsewhere.delete("k").await.unwrap();
+    ground.far.calls();
+
+    assert_eq!(fetch(&cache).await, "old", "nobody has told");
+    ground.pass(Duration::from_millis(999));
+    assert_eq!(fetch(&cache).await, "old");
+    assert_eq!(ground.far.calls(), []);
+    ground.pass(Duration::from_millis(1));
+
+    assert_eq!(fetch(&cache).await, "loaded", "silence is not trusted");
+}
+
+#[tokio::test]
+async fn a_refill_overtaken_by_a_message_is_refused() {
+    for broken in [None, Some(NearRule::UnmarkWhenTold)] {
+        let (ground, cache) = watched(broken, &[]).await;
+        ground.far.go(How::Held);
+        let reading = {
+            let cache = cache.clone();
+            tokio::spawn(async move { get(&cache).await })
+        };
+        ground.far.until_held().await;
+        ground.elsewhere.delete("k").await.unwrap();
+        let name = cache.key("k").name().into();
+        ground.far.tell(News::Changed(vec![name])).await;
+        ground.far.release();
+        let read = reading.await.unwrap();
+        assert_eq!(read.as_deref(), Some("old"), "it began before");
+
+        assert_eq!(get(&cache).await.is_some(), broken.is_some(), "{broken:?}");
+    }
+}
+
+#[tokio::test]
+async fn numbers_overtaken_by_a_message_are_not_kept() {
+    for broken in [None, Some(NearRule::NumbersInFlight)] {
+        let (ground, cache) = watched(broken, &["t"]).await;
+        fetch(&cache).await;
+        ground.far.tell(News::Space("".into())).await;
+        ground.far.go(How::Held);
+        let reading = {
+            let cache = cache.clone();
+            tokio::spawn(async move { fetch(&cache).await })
+        };
+        ground.far.until_held().await;
+        ground.elsewhere.invalidate(["t"]).await.unwrap();
+        ground.far.tell(News::Space("".into())).await;
+        ground.far.release();
+        assert_eq!(reading.await.unwrap(), "old", "it began before");
+
+        let expected = if broken.is_some() { "old" } else { "loaded" };
+        assert_eq!(fetch(&cache).await, expected, "{broken:?}");
+    }
 }

@@ -177,8 +177,6 @@ rules! {
     Watched(NearRule::TrustWhileHeard) is_missed_when_broken as trust_in_a_silent_watch_is_noticed,
     Watched(NearRule::ForgetWhenLost) is_missed_when_broken as copies_kept_over_a_lost_watch_are_noticed,
     Watched(NearRule::DropWhenTold) is_missed_when_broken as a_message_that_drops_nothing_is_noticed,
-    Watched(NearRule::UnmarkWhenTold) is_missed_when_broken as a_refill_overtaken_by_a_message_is_noticed,
     Watched(NearRule::ForgetNumbersWhenTold) is_missed_when_broken as numbers_kept_over_a_message_are_noticed,
-    Watched(NearRule::NumbersInFlight) is_missed_when_broken as numbers_overtaken_by_a_message_are_noticed,
     Watched(NearRule::ForgetOwnNumbers) is_missed_when_broken as numbers_that_outlive_ones_own_raise_are_noticed,
 }

@@ -30,6 +30,10 @@ pub(crate) struct Plan {
 
 /// The near tier of each process.
 #[derive(Debug, Clone, Copy)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "`near_for` is the name of the setting"
+)]
 pub(crate) struct Near {
     #[expect(clippy::struct_field_names, reason = "it is the setting's name")]
     pub(crate) near_for: Duration,

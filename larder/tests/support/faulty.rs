@@ -2,15 +2,19 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use larder::store::{Found, Memory, Scan, Store, Sum, Tags, Watch, When};
+use larder::store::{Ears, Found, Memory, News, Scan, Store, Sum, Tags, Watch, When};
 use larder::{Clock, Entry, Error, ErrorKind, Head, Key, Mark, Moment, Result, Stamp};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+type Told = (News, oneshot::Sender<()>);
 
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,8 @@ struct State {
     marked: Mutex<Option<(Key, Mark)>>,
     is_held: Notify,
     released: Notify,
+    /// What is told to who listens, if anybody may.
+    watched: Mutex<Option<mpsc::UnboundedSender<Told>>>,
 }
 
 impl Faulty {
@@ -58,6 +64,7 @@ impl Faulty {
                 marked: Mutex::default(),
                 is_held: Notify::new(),
                 released: Notify::new(),
+                watched: Mutex::default(),
             }),
         }
     }
@@ -74,6 +81,27 @@ impl Faulty {
     /// From now on it takes no leases, as a folder that is being cleared, or takes them again.
     pub(crate) fn be_busy(&self, is_busy: bool) {
         self.state.is_busy.store(is_busy, Ordering::Relaxed);
+    }
+
+    /// Has whoever listens hear `news`; waits until somebody listens, and until it is heard.
+    pub(crate) async fn tell(&self, news: News) {
+        loop {
+            let watched = self.watched().clone();
+            let (sender, heard) = oneshot::channel();
+            if watched.is_some_and(|watched| watched.send((news.clone(), sender)).is_ok())
+                && heard.await.is_ok()
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    fn watched(&self) -> std::sync::MutexGuard<'_, Option<mpsc::UnboundedSender<Told>>> {
+        self.state
+            .watched
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until an answer is held back; the calls after it are sound.
@@ -223,6 +251,20 @@ impl Store for Faulty {
     }
 
     fn watch(&self) -> Option<&dyn Watch> {
-        None
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Watch for Faulty {
+    async fn watch(&self, ears: &dyn Ears, _: Duration) -> Result<Infallible> {
+        let (sender, mut told) = mpsc::unbounded_channel();
+        ears.hear(News::Everything).await;
+        *self.watched() = Some(sender);
+        while let Some((news, heard)) = told.recv().await {
+            ears.hear(news).await;
+            let _ = heard.send(());
+        }
+        Err(Error::new(ErrorKind::Unavailable, "faulty", "nobody tells"))
     }
 }
