@@ -35,7 +35,6 @@ pub(crate) struct Plan {
     reason = "`near_for` is the name of the setting"
 )]
 pub(crate) struct Near {
-    #[expect(clippy::struct_field_names, reason = "it is the setting's name")]
     pub(crate) near_for: Duration,
     pub(crate) numbers_only: bool,
     /// Whether it hears of what changes.
