@@ -101,7 +101,7 @@
 //! | `metrics` | [`wrap::Instrumented`] and [`wrap::Recorder`] count for the `metrics` facade | no |
 //! | `sign` | `CacheBuilder::sign`, for stores that others can write to | no |
 //! | `conformance` | the contract of a store, as tests to run over your own | no |
-//! | `simulation` | a store with faults on a seeded clock, to test the engine | no |
+//! | `simulation` | a store with faults on a seeded clock, and thousands of courses over it, for engine and wrappers | no |
 //!
 //! # What is promised
 //!

@@ -2,7 +2,7 @@
 //!
 //! A test that runs several caches over one [`Server`], on a paused current-thread runtime, takes
 //! the same course every time it is run with the same seed. What a cache promises must hold in
-//! every course.
+//! every course: [`Simulation`] draws thousands, and judges them.
 //!
 //! ```
 //! use std::time::Duration;
@@ -25,8 +25,21 @@
 //! # })
 //! # }
 //! ```
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `mod.rs` | [`Server`] and [`Remote`]: the store with faults |
+//! | `watch.rs` | what it tells of changes, over connections that break |
+//! | `kit.rs` | [`Simulation`]: courses by the thousand |
+//! | `plan.rs` | what happens in a course: drawn from its seed |
+//! | `world.rs` | runs it |
+//! | `judge.rs` | writes down what happens, and says which promise it breaks |
 
+mod judge;
+mod kit;
+mod plan;
 mod watch;
+mod world;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +47,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::kit::Setup;
+pub use self::kit::{Breach, Simulation};
 use self::watch::{Lines, Session};
 use crate::entry::{Entry, Head, Mark, Tag};
 use crate::store::{Found, Memory, News, Scan, Store, Sum, Tags, Watch, When};

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use larder::{ErrorKind, FetchError};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::plan::{End, FetchPlan, Kind, Near, Plan};
+use super::plan::{End, FetchPlan, Kind, Near, Plan};
+use crate::{ErrorKind, FetchError};
 
 /// How long a failed load is not tried again: the default.
 const RETRY_AFTER: Duration = Duration::from_secs(2);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use larder::simulation::Faults;
+
+use super::Faults;
 
 /// What a course may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,41 +7,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use larder::simulation::{Faults, Remote, Server};
-use larder::store::{Memory, Store};
-use larder::wrap::{Forgiving, NearRule, Tiered};
-use larder::{Cache, Loading, Policy, Rule};
 use tokio::time::{sleep, timeout};
 
-use crate::judge::{Ended, Fetched, Judge, On, Value};
-use crate::plan::{Act, End, FetchPlan, Kind, Near, Plan, Step};
-
-/// What a course is run over, and which rule is broken in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Setup {
-    /// Each process asks the server.
-    Plain(Option<Rule>),
-    /// Each process has a near store before the server.
-    Near(Option<NearRule>),
-    /// And that hears of what changes at the server.
-    Watched(Option<NearRule>),
-    /// Each process goes on without the server, with a near store before that or without.
-    Forgiving,
-}
+use super::judge::{Ended, Fetched, Judge, On, Value};
+use super::plan::{Act, End, FetchPlan, Kind, Near, Plan, Step};
+use super::{Faults, Remote, Server, Setup};
+use crate::store::{Memory, Store};
+use crate::wrap::{Forgiving, Tiered};
+use crate::{Cache, Loading, Policy};
 
 impl Setup {
-    /// The rule that is broken.
-    pub(crate) fn rule(self) -> Option<String> {
-        match self {
-            Self::Plain(rule) => rule.map(|rule| format!("{rule:?}")),
-            Self::Near(rule) | Self::Watched(rule) => rule.map(|rule| format!("{rule:?}")),
-            Self::Forgiving => None,
-        }
-    }
-
-    fn near(self, seed: u64) -> Option<Near> {
+    fn near(&self, seed: u64) -> Option<Near> {
         let has_near = match self {
-            Self::Plain(_) => false,
+            Self::Plain(_) | Self::Own(_) => false,
             Self::Near(_) | Self::Watched(_) => true,
             Self::Forgiving => seed.is_multiple_of(2),
         };
@@ -55,8 +33,9 @@ impl Setup {
         })
     }
 
-    fn store(self, remote: &Remote, near: Option<Near>) -> Arc<dyn Store> {
+    fn store(&self, remote: &Remote, near: Option<Near>) -> Arc<dyn Store> {
         let far: Arc<dyn Store> = match self {
+            Self::Own(wrap) => wrap(remote.clone()),
             Self::Forgiving => Arc::new(Forgiving::new(remote.clone())),
             _ => Arc::new(remote.clone()),
         };
@@ -70,7 +49,7 @@ impl Setup {
             tiers = tiers.watched();
         }
         if let Self::Near(Some(rule)) | Self::Watched(Some(rule)) = self {
-            tiers = tiers.break_rule(rule);
+            tiers = tiers.break_rule(*rule);
         }
         Arc::new(tiers)
     }
@@ -99,17 +78,17 @@ struct World {
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Runs the course of `seed`; returns the promise that it broke, if it broke one.
-pub(crate) fn run(seed: u64, setup: Setup, trace: bool) -> Option<String> {
+pub(super) fn run(seed: u64, setup: &Setup, trace: bool) -> Option<String> {
     let world = play(seed, setup, trace);
     world.judge.verdict(&world.plan)
 }
 
 /// Runs the course of `seed`; returns all that happened.
-pub(crate) fn record(seed: u64, setup: Setup) -> String {
+pub(super) fn record(seed: u64, setup: &Setup) -> String {
     play(seed, setup, false).judge.record()
 }
 
-fn play(seed: u64, setup: Setup, trace: bool) -> Arc<World> {
+fn play(seed: u64, setup: &Setup, trace: bool) -> Arc<World> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -118,7 +97,7 @@ fn play(seed: u64, setup: Setup, trace: bool) -> Arc<World> {
     runtime.block_on(course(seed, setup, trace))
 }
 
-async fn course(seed: u64, setup: Setup, trace: bool) -> Arc<World> {
+async fn course(seed: u64, setup: &Setup, trace: bool) -> Arc<World> {
     let near = setup.near(seed);
     let plan = Plan::draw(seed);
     let plan = match near {
@@ -140,7 +119,7 @@ async fn course(seed: u64, setup: Setup, trace: bool) -> Arc<World> {
         plan,
         server,
         judge,
-        setup,
+        setup: setup.clone(),
         near,
         started: AtomicU64::new(0),
         processes: Mutex::new(Vec::new()),
@@ -169,8 +148,8 @@ impl World {
         let store = self.setup.store(&remote, self.near);
         let cache = |prefix: &str| {
             let builder = Cache::builder(Arc::clone(&store)).prefix(prefix);
-            match self.setup {
-                Setup::Plain(Some(rule)) => builder.break_rule(rule).build(),
+            match &self.setup {
+                Setup::Plain(Some(rule)) => builder.break_rule(*rule).build(),
                 _ => builder.build(),
             }
             .expect("the prefix is good")
