@@ -93,7 +93,7 @@ pub(crate) use self::{
     later::Noting,
 };
 use crate::codec::Coding;
-use crate::entry::{Entry, Mark, Stamp, Tag, Tagged, Value};
+use crate::entry::{Entry, Mark, Stamp, Tagged, Value};
 use crate::event::{Listener, Outcome};
 use crate::flight::Flights;
 use crate::store::{Store, Sum, When};
@@ -661,7 +661,7 @@ impl Cache {
 
     /// Adds tags to the load that the caller runs in, good from when it began.
     #[cfg(feature = "page")]
-    pub(crate) fn absorb_own(tags: Vec<Tag>) {
+    pub(crate) fn absorb_own(tags: Vec<crate::entry::Tag>) {
         Scope::absorb_own(tags);
     }
 
