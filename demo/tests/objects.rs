@@ -7,8 +7,6 @@ mod demo;
 #[path = "../../larder/tests/support/redis.rs"]
 mod support;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,24 +15,8 @@ use support::RedisServer;
 
 /// How often one process writes and another is asked.
 const EDITS: usize = 1000;
-
-/// The whole answer to a request, sent with the Host that the client asked for.
-fn send(demo: &Demo, method: &str, path: &str, headers: &str, body: &str) -> String {
-    let address = demo.url.strip_prefix("http://").unwrap();
-    let mut stream = TcpStream::connect(address.trim_end_matches('/')).unwrap();
-    let limit = Some(Duration::from_secs(20));
-    stream.set_read_timeout(limit).unwrap();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n{headers}\
-         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
+/// What every request says, with the Host that the client asked for.
+const HEAD: &str = "Host: shop.example\r\nConnection: close\r\n";
 
 fn get(demo: &Demo, path: &str) -> String {
     let answer = get_with(demo, path, "");
@@ -45,25 +27,23 @@ fn get(demo: &Demo, path: &str) -> String {
     answer
 }
 
-/// Without a length: a GET with a body would pass.
+/// A GET with more `headers`, each a line of its own.
 fn get_with(demo: &Demo, path: &str, headers: &str) -> String {
-    let address = demo.url.strip_prefix("http://").unwrap();
-    let mut stream = TcpStream::connect(address.trim_end_matches('/')).unwrap();
-    let limit = Some(Duration::from_secs(20));
-    stream.set_read_timeout(limit).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n{headers}\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    demo.exchange(&format!("GET {path} HTTP/1.1\r\n{HEAD}{headers}\r\n"))
+}
+
+/// Sends a form.
+fn send(demo: &Demo, path: &str, body: &str) -> String {
+    let form = "Content-Type: application/x-www-form-urlencoded";
+    let length = body.len();
+    demo.exchange(&format!(
+        "POST {path} HTTP/1.1\r\n{HEAD}{form}\r\nContent-Length: {length}\r\n\r\n{body}"
+    ))
 }
 
 /// Sends a form, which is answered by a redirect.
 fn post(demo: &Demo, path: &str, body: &str) -> String {
-    let answer = send(demo, "POST", path, "", body);
+    let answer = send(demo, path, body);
     assert!(answer.starts_with("HTTP/1.1 303"), "{path}: {answer}");
     answer
 }
@@ -167,11 +147,11 @@ fn a_name_that_is_none_is_refused() {
     let long = format!("name={}", "x".repeat(81));
     for body in ["name=", "name=+", "name=a%00b", long.as_str(), ""] {
         for path in ["/objects", "/objects/1", "/account"] {
-            let answer = send(&demo, "POST", path, "", body);
+            let answer = send(&demo, path, body);
             assert!(answer.starts_with("HTTP/1.1 4"), "{path} {body}: {answer}");
         }
     }
-    let answer = send(&demo, "POST", "/objects/99", "", "name=a");
+    let answer = send(&demo, "/objects/99", "name=a");
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
     assert!(get(&demo, "/objects").contains("a lamp"));
     demo.stop();

@@ -4,28 +4,16 @@
 
 mod demo;
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use demo::Demo;
 
 /// Status line, headers and body of a plain GET.
 fn get(demo: &Demo, path: &str) -> String {
-    let host = demo
-        .url
-        .strip_prefix("http://")
-        .unwrap()
-        .trim_end_matches('/');
-    let mut stream = TcpStream::connect(host).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    let host = demo.url.strip_prefix("http://").unwrap();
+    let head = format!("Host: {}\r\nConnection: close", host.trim_end_matches('/'));
+    demo.exchange(&format!("GET {path} HTTP/1.1\r\n{head}\r\n\r\n"))
 }
 
 fn body(answer: &str) -> &str {

@@ -16,23 +16,8 @@ use support::RedisServer;
 
 /// A GET of `path`, as a load balancer hands it on: with the Host that the client asked for.
 fn get(demo: &Demo, path: &str) -> String {
-    let address = demo
-        .url
-        .strip_prefix("http://")
-        .unwrap()
-        .trim_end_matches('/');
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    let head = "Host: shop.example\r\nConnection: close";
+    demo.exchange(&format!("GET {path} HTTP/1.1\r\n{head}\r\n\r\n"))
 }
 
 fn calls(demo: &Demo) -> usize {

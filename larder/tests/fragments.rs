@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it panics")]
 
 mod grounds;
+#[path = "support/row.rs"]
+mod row;
 mod support;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,6 +21,7 @@ use larder::page::CacheLayer;
 use larder::store::{Memory, Redis};
 use larder::{Cache, Caches, Clock, FetchError, Ttl};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
+use row::{Act, Row};
 use support::RedisServer;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
@@ -952,28 +955,6 @@ async fn a_page_of_another_store_is_not_kept_with_tags_that_it_cannot_know() {
 
 // --- invalidated while loading -----------------------------------------------------------------------
 
-/// What a fragment is made from: a row with a version.
-#[derive(Clone, Default)]
-struct Row(Arc<AtomicU64>);
-
-impl Row {
-    fn read(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
-    }
-
-    fn write(&self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Act {
-    Delete,
-    Set,
-    Tag,
-    Clear,
-}
-
 async fn invalidate(cache: &Cache, act: Act, row: &Row) {
     let key = make_template_fragment_key("n", &[]);
     match act {
@@ -1071,7 +1052,7 @@ async fn served_after(way: Way, act: Act, loader: &Cache, writer: &Cache) -> Vec
                 .await
                 .unwrap(),
         );
-        let (env, _) = of_row(cache, cache, &Row(Arc::new(AtomicU64::new(1))));
+        let (env, _) = of_row(cache, cache, &Row::at(1));
         served.push(fragment::render(&env, "t.html", context! {}).await.unwrap());
     }
     served

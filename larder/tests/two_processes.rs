@@ -5,9 +5,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it panics")]
 
 mod grounds;
+#[path = "support/row.rs"]
+mod row;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -17,30 +19,9 @@ use http_body_util::BodyExt as _;
 use larder::Cache;
 use larder::page::keys::{KeyOptions, header_list_key, page_key};
 use larder::page::{CacheLayer, PageTags};
+use row::{Act, Row};
 use tokio::sync::Notify;
 use tower::ServiceExt as _;
-
-/// What a value is loaded from: a row with a version.
-#[derive(Clone, Default)]
-struct Row(Arc<AtomicU64>);
-
-impl Row {
-    fn read(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
-    }
-
-    fn write(&self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Act {
-    Delete,
-    Set,
-    Tag,
-    Clear,
-}
 
 async fn invalidate(cache: &Cache, act: Act, row: &Row) {
     match act {

@@ -1,6 +1,7 @@
 //! The real binary, on a port of its own.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -49,6 +50,19 @@ impl Demo {
             process,
             log: Some(log),
         }
+    }
+
+    /// The whole answer to a request, written out.
+    #[allow(dead_code, reason = "one test only looks")]
+    pub(crate) fn exchange(&self, request: &str) -> String {
+        let address = self.url.strip_prefix("http://").unwrap();
+        let mut stream = TcpStream::connect(address.trim_end_matches('/')).unwrap();
+        let limit = Some(Duration::from_secs(20));
+        stream.set_read_timeout(limit).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// Stops it as a service manager would, and returns its log.

@@ -524,6 +524,7 @@ impl Scan for Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::Tagged;
 
     fn bytes(count: usize) -> Value {
         Value::Bytes(vec![b'x'; count].into())
@@ -534,6 +535,36 @@ mod tests {
         let deadline = ttl.map_or(Moment::NEVER, |ttl| clock.now().plus(ttl));
         let entry = Entry::new(clock, value).fresh_until(deadline);
         memory.put(&Key::new(name), entry, When::Always).await
+    }
+
+    #[tokio::test]
+    async fn an_entry_has_its_tags_in_sight_until_one_moves() {
+        let (memory, key) = (Memory::new(), Key::new(":1:k"));
+        let [b, c]: [Tag; 2] = ["b".into(), "c".into()];
+        let tags = |names| Tags { space: "", names };
+        let now = || memory.get_now(&key).unwrap().unwrap().is_unmoved_now("");
+        let put = async || {
+            let found = memory.get(&[], Some(tags(&[]))).await.unwrap();
+            let numbers = found.numbers.unwrap();
+            let good_from = vec![("a".into(), numbers.seq), ("b".into(), numbers.seq)];
+            let era = numbers.era;
+            let entry = Entry::new(memory.clock(), bytes(1)).with_tags(Tagged { era, good_from });
+            memory.put(&key, entry, When::Always).await.unwrap();
+        };
+
+        put().await;
+        assert!(now());
+        memory.raise(tags(std::slice::from_ref(&c))).await.unwrap();
+        assert!(now());
+        memory.raise(tags(std::slice::from_ref(&b))).await.unwrap();
+        assert!(!now());
+
+        put().await;
+        assert!(now());
+        let copies = memory.get(std::slice::from_ref(&key), None).await.unwrap();
+        assert!(!copies.entries[0].as_ref().unwrap().is_unmoved_now(""));
+        memory.clear("other:", "").await.unwrap();
+        assert!(!now(), "the floor is above it");
     }
 
     #[tokio::test]

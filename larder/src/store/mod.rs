@@ -128,7 +128,8 @@ pub trait Store: Debug + Display + Send + Sync + 'static {
 
     /// What the slot holds, if that can be told without waiting; else `None`.
     ///
-    /// May leave out the state of a slot whose value is live. Shared, since this is the way of a hit
+    /// It is the store's own word, which a fetch serves: who answers from a copy that may be behind says
+    /// `None` here. May leave out the state of a slot whose value is live. Shared, since this is the way of a hit
     /// in memory, where a copy would cost as much as the rest.
     fn get_now(&self, key: &Key) -> Option<Option<Arc<Entry>>>;
 

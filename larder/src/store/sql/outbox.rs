@@ -4,6 +4,8 @@
 //! answers, so that nobody can have noted a number between the commit and the invalidation: two callers,
 //! one of before the commit and one of after it, could not be told apart by such a number.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::entry::{Tag, hard_tag};
@@ -34,14 +36,19 @@ pub(crate) trait Outgoing: Store {
 
 /// Gives what waits in the outbox of `space` its numbers, then removes it.
 ///
-/// One at a time in a process: those who waited find nothing left. In this order, since what is removed
+/// One at a time in a process: those who waited find nothing left, or give up after `patience`. In this order, since what is removed
 /// first would be lost with this process; and rows that come meanwhile stay.
 pub(super) async fn settle<S: Outgoing>(
     store: &S,
     turn: &tokio::sync::Mutex<()>,
+    patience: Duration,
     space: &str,
 ) -> Result<()> {
-    let _turn = turn.lock().await;
+    let Some(_turn) = store.clock().timeout(patience, turn.lock()).await else {
+        let what = format!("`{store}` was still working off its outbox after {patience:?}");
+        return Err(Error::new(ErrorKind::Timeout, store, what)
+            .with_hint("is the database slow, or are there very many rows in the outbox?"));
+    };
     for _ in 0..MOST_BATCHES {
         let rows = store.waiting(space).await?;
         if rows.is_empty() {
@@ -68,4 +75,25 @@ pub(super) async fn settle<S: Outgoing>(
 fn raised(row: &Waiting) -> [Tag; 2] {
     let tag = row.tag.as_str().into();
     [hard_tag(&tag), tag]
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::*;
+    use crate::store::Sqlite;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_another_to_work_it_off_gives_up_in_time() {
+        let store = Sqlite::lazy("sqlite:///no/such/folder/cache.db").expect("a good URL");
+        let turn = tokio::sync::Mutex::new(());
+        let held = turn.lock().await;
+
+        let error = settle(&store, &turn, Duration::from_secs(5), "").await;
+
+        let error = error.expect_err("it is never its turn");
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        let text = error.to_string();
+        assert!(text.contains("working off its outbox after 5s"), "{text}");
+        drop(held);
+    }
 }

@@ -398,7 +398,7 @@ impl Store for Mysql {
             let wanted = wanted.as_ref().map(|(space, list)| (*space, &list[..]));
             let (mut rows, mut numbered) = self.0.look(&names, wanted).await?;
             if let Some(tags) = tags.filter(|_| found::is_waiting(&numbered)) {
-                settle(self, &self.0.turn, tags.space).await?;
+                settle(self, &self.0.turn, self.0.settings.timeout, tags.space).await?;
                 (rows, numbered) = self.0.look(&names, wanted).await?;
             }
             let entries = found::entries(keys, rows);

@@ -344,7 +344,7 @@ impl Store for Postgres {
     async fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<Found> {
         let (mut answers, mut numbered) = self.look(keys, tags).await?;
         if let Some(tags) = tags.filter(|_| found::is_waiting(&numbered)) {
-            settle(self, &self.0.turn, tags.space).await?;
+            settle(self, &self.0.turn, self.0.settings.timeout, tags.space).await?;
             (answers, numbered) = self.look(keys, Some(tags)).await?;
         }
         let odd = |_| self.0.server().odd();

@@ -304,7 +304,7 @@ impl Store for Sqlite {
     async fn get(&self, keys: &[Key], tags: Option<Tags<'_>>) -> Result<Found> {
         let mut slots = self.0.look(keys, tags).await?;
         if let Some(tags) = tags.filter(|_| slots.is_waiting) {
-            settle(self, &self.0.turn, tags.space).await?;
+            settle(self, &self.0.turn, self.0.settings.timeout, tags.space).await?;
             slots = self.0.look(keys, Some(tags)).await?;
         }
         let Slots { rows, numbers, .. } = slots;
